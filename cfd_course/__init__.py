@@ -1,0 +1,23 @@
+"""A course on classifier-free guided diffusion: the reference package."""
+
+from .conditions import Condition
+from .guidance import guide, paper_scale
+from .mixtures import GaussianMixture
+from .sampling import ddim, ddpm, dpm_solver
+from .schedule import NoiseSchedule
+from .training import train
+from .unet import Unet
+
+__all__ = [
+    "Condition",
+    "GaussianMixture",
+    "NoiseSchedule",
+    "Unet",
+    "ddim",
+    "ddpm",
+    "dpm_solver",
+    "guide",
+    "paper_scale",
+    "train",
+]
+__version__ = "0.1.0"

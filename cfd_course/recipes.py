@@ -1,0 +1,93 @@
+"""How each shipped checkpoint is trained: `python -m cfd_course train NAME` runs one of these."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from .datasets import batches
+from .datasets.digits import digit_condition, digits
+from .pipelines import build
+from .schedule import NoiseSchedule
+from .training import load_checkpoint, load_weights, save_checkpoint, train
+
+DIGITS = {
+    "name": "digits",
+    "network": {"channels": [48, 96], "patch": 2, "token_channels": 64},
+    "schedule_steps": 1000,  # of the cosine schedule
+    "batch": 64,
+    "learning_rate": 2e-3,
+    "drop": 0.1,
+    "decay": 0.999,
+}
+
+
+def train_digits(
+    out: Path, root: Path | None, folder: Path, steps: int, start: Path | None = None, seed: int = 0
+) -> Iterator[tuple[int, float]]:
+    """Class-conditional digits. Yields (step number, loss); writes the averaged weights to `out`
+    at the end. folder: of the training state. start: a checkpoint whose weights to begin with, for
+    another sitting when the folder is gone."""
+    torch.manual_seed(seed)
+    recipe = {**DIGITS, "sittings": []}
+    network = build(recipe)
+    if start is not None:
+        weights, earlier = load_checkpoint(start)
+        load_weights(network, weights, start)
+        recipe["sittings"] = earlier["sittings"]
+    pictures, labels = digits("train", root)
+    stream = batches(pictures, digit_condition(labels), recipe["batch"])
+    schedule = NoiseSchedule.cosine(recipe["schedule_steps"])
+    began, first = time.monotonic(), None
+    for step in train(
+        network, schedule, stream, steps, seed=seed, folder=folder, drop=recipe["drop"],
+        learning_rate=recipe["learning_rate"], decay=recipe["decay"],
+    ):
+        first = step.number if first is None else first
+        yield step.number, step.loss
+    recipe["sittings"].append(
+        {
+            "pictures": len(pictures), "steps": steps, "seed": seed,
+            "resumed_at_step": first - 1, "seconds": round(time.monotonic() - began),
+        }
+    )
+    save_checkpoint(out, step.average, recipe)
+
+
+def train_digit_judge(
+    out: Path, root: Path | None, folder: Path, steps: int, start: Path | None = None, seed: int = 0
+) -> Iterator[tuple[int, float]]:
+    """The classifier that judges drawn digits; a few minutes, so it saves no state. Pictures are
+    shifted by up to two pixels."""
+    torch.manual_seed(seed)
+    recipe = {"name": "digit-judge", "batch": 128, "learning_rate": 2e-3, "sittings": []}
+    network = build(recipe)
+    if start is not None:
+        weights, earlier = load_checkpoint(start)
+        load_weights(network, weights, start)
+        recipe["sittings"] = earlier["sittings"]
+    pictures, labels = digits("train", root)
+    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.05)
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe["learning_rate"], steps)
+    began = time.monotonic()
+    for number in range(1, steps + 1):
+        rows = torch.randint(len(pictures), (recipe["batch"],))
+        shift = torch.randint(-2, 3, (2,)).tolist()
+        logits = network(pictures[rows].roll(shift, dims=(2, 3)))
+        loss = F.cross_entropy(logits, labels[rows], label_smoothing=0.05)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        rate.step()
+        yield number, loss.item()
+    recipe["sittings"].append(
+        {"pictures": len(pictures), "steps": steps, "seed": seed,
+         "seconds": round(time.monotonic() - began)}
+    )
+    save_checkpoint(out, network, recipe)
+
+
+# name: (how it is trained, steps of the shipped checkpoint)
+RECIPES = {"digits": (train_digits, 10_000), "digit-judge": (train_digit_judge, 3_000)}

@@ -1,0 +1,322 @@
+"""The loss, the training loop as a stream of steps, and files that training can go on from."""
+
+import copy
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import Tensor, nn
+
+from . import expect
+from .conditions import Condition
+from .schedule import NoiseSchedule
+
+
+def noise_loss(
+    network: nn.Module,
+    schedule: NoiseSchedule,
+    x_0: Tensor,
+    condition: Condition | None,
+    t: Tensor,
+    noise: Tensor,
+) -> Tensor:
+    """The mean squared error of the predicted noise: L_simple of DDPM (2020), equation 14.
+
+    x_0, noise [B, ...]; t [B] -> a single number.
+    """
+    return F.mse_loss(network(schedule.add_noise(x_0, t, noise), t, condition).float(), noise)
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
+    """Move the averaged weights a little towards the network's, in place:
+    average = decay * average + (1 - decay) * network. Buffers are copied."""
+    expect.number("decay", decay, 0, 1)
+    slow, fast = list(average.parameters()), list(network.parameters())
+    torch._foreach_lerp_(slow, fast, 1 - decay)
+    for buffer, source in zip(average.buffers(), network.buffers(), strict=True):
+        buffer.copy_(source)
+
+
+def learning_rate_at(number: int, steps: int, peak: float, warm_up: int) -> float:
+    """The learning rate of step `number`, from 1: up to the peak in a line over `warm_up` steps,
+    then down to 0 at the last step along half a cosine."""
+    if number < warm_up:
+        return peak * number / warm_up
+    return peak * 0.5 * (1 + math.cos(math.pi * (number - warm_up) / max(steps - warm_up, 1)))
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingStep:
+    """number: from 1; loss: of this step's batch; average: the network with averaged weights, the
+    one to sample from."""
+
+    number: int
+    loss: float
+    average: nn.Module
+
+
+def train(
+    network: nn.Module,
+    schedule: NoiseSchedule,
+    batches: Iterable[tuple[Tensor, Condition | None]],
+    steps: int,
+    *,
+    drop: float = 0.1,
+    seed: int = 0,
+    folder: str | Path | None = None,
+    save_every: int = 200,
+    learning_rate: float = 1e-3,
+    warm_up: int = 100,
+    weight_decay: float = 0.01,
+    decay: float = 0.999,
+    precision: str = "no",
+) -> Iterator[TrainingStep]:
+    """Train the network to predict noise, with or without the condition. Yields after each step.
+
+    network: network(x_t, t, condition) -> noise; changed in place. batches: what can be gone
+    through again and again and gives (x_0, condition), usually a DataLoader. steps: the number of
+    the last step. drop: the chance that an example's condition is hidden. learning_rate: the peak,
+    see learning_rate_at. decay: of the averaged weights. precision: "no", "bf16" or "fp16".
+
+    folder: where the state is saved after every `save_every` steps and after the last one. If it
+    holds a state, training goes on from there, and ends with the same weights as if it had never
+    stopped: everything random in a step follows from `seed` and the step's number. Batches that
+    draw from torch's global random numbers, or from the DataLoader's generator, are covered.
+
+    Device, precision and processes are Accelerate's: under `accelerate launch` every process
+    draws the same batch and noise, and works on its share of the rows.
+    """
+    _check_settings(network, schedule, batches, steps, drop, decay, precision)
+    expect.number("learning_rate", learning_rate, 0)
+    expect.whole("warm_up", warm_up, 0)
+    expect.whole("save_every", save_every, 1)
+    AcceleratorState._reset_state()  # or a second precision in the same kernel is refused
+    accelerator = Accelerator(mixed_precision=precision)
+    share = slice(accelerator.process_index, None, accelerator.num_processes)
+    device = accelerator.device
+
+    network.to(device).train()
+    average = copy.deepcopy(network).eval().requires_grad_(False)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=learning_rate, weight_decay=weight_decay, betas=(0.9, 0.99)
+    )
+    settings = {"seed": seed, "drop": drop, "decay": decay, "weight_decay": weight_decay}
+    path = None if folder is None else Path(folder) / "state.pt"
+    done, loss = 0, math.nan
+    if path is not None and path.exists():
+        done, loss = _resume(path, settings, network, average, optimizer)
+    if done >= steps:
+        yield TrainingStep(done, loss, average)
+        return
+
+    model, optimizer = accelerator.prepare(network, optimizer)
+    try:
+        stream = _stream(batches, seed, done)
+        for number in range(done + 1, steps + 1):
+            x_0, condition = next(stream)
+            random = torch.Generator().manual_seed(_seed(seed, number))
+            t = torch.randint(1, schedule.steps + 1, (len(x_0),), generator=random)
+            noise = torch.randn(x_0.shape, generator=random)
+            if condition is not None:
+                condition = condition.drop(drop, random)[share].to(device)
+            mine = x_0[share].to(device)
+            # DDP averages over processes, whose shares may differ by one row.
+            weight = len(mine) * accelerator.num_processes / len(x_0)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate_at(number, steps, learning_rate, warm_up)
+            error = weight * noise_loss(
+                model, schedule, mine, condition, t[share].to(device), noise[share].to(device)
+            )
+            optimizer.zero_grad()
+            accelerator.backward(error)
+            accelerator.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            # Early averages forget fast, or they would remember the random start.
+            update_average(average, network, min(decay, (1 + number) / (10 + number)))
+            loss = accelerator.reduce(error.detach(), "mean").item()
+            if path is not None and (number % save_every == 0 or number == steps):
+                if accelerator.is_main_process:
+                    _save(path, number, loss, settings, network, average, optimizer)
+            yield TrainingStep(number, loss, average)
+    finally:
+        accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+
+
+def _check_settings(network, schedule, batches, steps, drop, decay, precision):
+    if not isinstance(network, nn.Module):
+        raise TypeError(f"network should be a torch module, but {expect.describe(network)} came.")
+    if not isinstance(schedule, NoiseSchedule):
+        raise TypeError(
+            f"schedule should be a NoiseSchedule, but {expect.describe(schedule)} came."
+        )
+    if not isinstance(batches, Iterable) or isinstance(batches, (Iterator, str, Tensor)):
+        raise TypeError(
+            "batches should be something to go through again and again, such as a DataLoader or a "
+            f"list of (x_0, condition), but {expect.describe(batches)} came."
+        )
+    expect.whole("steps", steps, 1)
+    expect.number("drop", drop, 0, 1)
+    expect.number("decay", decay, 0, 1)
+    expect.choice("precision", precision, ("no", "bf16", "fp16"))
+
+
+def _seed(seed: int, number: int) -> int:
+    return (seed * 1_000_003 + number) % 2**32  # torch's CPU generator keeps 32 bits
+
+
+def _stream(batches, seed: int, done: int) -> Iterator[tuple[Tensor, Condition | None]]:
+    """The batches of steps done + 1, done + 2, ..., pass after pass, the same after a restart."""
+    number = 0
+    if hasattr(batches, "__len__") and len(batches):
+        number = done - done % len(batches)  # whole passes need not be replayed
+    while True:
+        if isinstance(getattr(batches, "generator", None), torch.Generator):
+            batches.generator.manual_seed(_seed(seed, number))
+        iterator, first = None, number
+        while True:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(_seed(seed, number))
+                iterator = iter(batches) if iterator is None else iterator
+                batch = next(iterator, None)
+            if batch is None:
+                break
+            number += 1
+            if number > done:
+                yield _checked(batch)
+        if number == first:
+            raise ValueError("batches should hold at least one batch, but it is empty.")
+
+
+def _checked(batch):
+    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+        raise TypeError(
+            f"each of batches should be a pair (x_0, condition), but {expect.describe(batch)} came."
+        )
+    x_0, condition = batch
+    expect.tensor("x_0", x_0, None)
+    if condition is not None and not isinstance(condition, Condition):
+        raise TypeError(
+            "the condition in each of batches should be a Condition or None, but "
+            f"{expect.describe(condition)} came."
+        )
+    if condition is not None and len(condition) != len(x_0):
+        raise ValueError(
+            f"x_0 and its condition should have as many rows, but {len(x_0)} and "
+            f"{len(condition)} came."
+        )
+    return x_0, condition
+
+
+def _save(path: Path, number, loss, settings, network, average, optimizer) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    state = {
+        "number": number,
+        "loss": loss,
+        "settings": settings,
+        "network": network.state_dict(),
+        "average": average.state_dict(),
+        "optimizer": optimizer.state_dict(),
+    }
+    with _replacing(path) as partial:
+        torch.save(state, partial)
+
+
+def _resume(path: Path, settings, network, average, optimizer) -> tuple[int, float]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        number, loss = state["number"], state["loss"]
+        same = state["settings"]
+    except Exception as error:  # torch.load raises half a dozen kinds for a damaged file
+        raise ValueError(
+            f"{path} cannot be read as a training state. Move it away to start again. ({error})"
+        ) from error
+    changed = [f"{key} was {same[key]}, now {value}" for key, value in settings.items()
+               if same.get(key) != value]
+    if changed:
+        raise ValueError(
+            f"{path} was trained otherwise: {'; '.join(changed)}. Use the same settings or another "
+            "folder."
+        )
+    load_weights(network, state["network"], path)
+    load_weights(average, state["average"], path)
+    optimizer.load_state_dict(state["optimizer"])
+    return number, loss
+
+
+class _replacing:
+    """A path to write to; on success the file takes its final name in one move, so that there is
+    never half a file under that name, whenever the process dies."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+
+    def __enter__(self) -> Path:
+        return self.partial
+
+    def __exit__(self, kind, error, trace):
+        if kind is None:
+            with open(self.partial, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(self.partial, self.path)
+        else:
+            self.partial.unlink(missing_ok=True)
+
+
+def save_checkpoint(path: str | Path, network: nn.Module, recipe: dict) -> None:
+    """Write the weights, in float16, and how they came about to one safetensors file."""
+    path = Path(path)
+    weights = {name: t.half().contiguous() for name, t in network.state_dict().items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _replacing(path) as partial:
+        safetensors.torch.save_file(weights, partial, metadata={"recipe": json.dumps(recipe)})
+
+
+def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict]:
+    """The weights, in float32, and the recipe of a file written by save_checkpoint."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no checkpoint at {path}.")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name).float() for name in file.keys()}
+    except (safetensors.SafetensorError, OSError) as error:
+        raise ValueError(
+            f"{path} is damaged or not a safetensors file: fetch or train it again. ({error})"
+        ) from error
+    try:
+        recipe = json.loads(metadata["recipe"])
+    except (KeyError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"{path} holds no recipe: it was not written by this course's train command."
+        ) from error
+    return weights, recipe
+
+
+def load_weights(network: nn.Module, weights: dict[str, Tensor], path: str | Path) -> None:
+    """Put the weights into the network. A file for another network is named in the error."""
+    wanted = network.state_dict()
+    problems = [f"{name} is missing" for name in wanted.keys() - weights.keys()]
+    problems += [f"{name} is not in this network" for name in weights.keys() - wanted.keys()]
+    problems += [
+        f"{name} has shape {list(weights[name].shape)}, not {list(wanted[name].shape)}"
+        for name in wanted.keys() & weights.keys()
+        if wanted[name].shape != weights[name].shape
+    ]
+    if problems:
+        more = f", and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise ValueError(
+            f"{path} belongs to another network: {'; '.join(sorted(problems)[:3])}{more}."
+        )
+    network.load_state_dict(weights)

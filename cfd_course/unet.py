@@ -1,0 +1,362 @@
+"""The U-Net: from a noisy picture, the time and a condition to the noise in the picture.
+
+Ronneberger et al., "U-Net" (2015), as Ho et al. (DDPM, 2020) and Dhariwal, Nichol, "Diffusion
+Models Beat GANs" (2021) changed it for diffusion: it is told the time in every residual block, and
+attends to itself and to the condition at the coarse levels.
+"""
+
+import math
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from . import expect
+from .conditions import Condition, with_null_image, with_null_token
+
+GROUPS = 8  # of channels, in every GroupNorm
+
+
+def time_embedding(t: Tensor, channels: int) -> Tensor:
+    """Sines and cosines of t at frequencies from 1 down to 1/10000, [B] -> [B, channels].
+    Vaswani et al., "Attention Is All You Need" (2017), section 3.5; all the sines stand first."""
+    if not isinstance(t, Tensor) or t.ndim != 1:
+        raise ValueError(f"t should be a tensor of shape [B], but {expect.describe(t)} came.")
+    expect.whole("channels", channels, 2)
+    if channels % 2:
+        raise ValueError(f"channels should be even, a sine for each cosine, but {channels} came.")
+    half = channels // 2
+    frequencies = torch.exp(-math.log(10_000) * torch.arange(half, device=t.device) / half)
+    angles = t.float()[:, None] * frequencies
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def zeroed(layer: nn.Module) -> nn.Module:
+    """The layer with all its parameters at zero: a residual branch that ends in it starts out as
+    the identity, and the untrained network predicts no noise at all."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions beside a shortcut. The embedding of the time (and condition) scales and
+    shifts the channels between them: Dhariwal, Nichol (2021), section 3, equation for AdaGN."""
+
+    def __init__(self, in_channels: int, out_channels: int, embedding_channels: int):
+        super().__init__()
+        self.norm_1 = nn.GroupNorm(GROUPS, in_channels)
+        self.conv_1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.modulation = nn.Linear(embedding_channels, 2 * out_channels)
+        self.norm_2 = nn.GroupNorm(GROUPS, out_channels)
+        self.conv_2 = zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1))
+        same = in_channels == out_channels
+        self.shortcut = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """x [B, in_channels, H, W], embedding [B, embedding_channels] -> [B, out_channels, H, W]"""
+        h = self.conv_1(F.silu(self.norm_1(x)))
+        scale, shift = self.modulation(F.silu(embedding))[:, :, None, None].chunk(2, dim=1)
+        h = self.norm_2(h) * (1 + scale) + shift
+        return self.shortcut(x) + self.conv_2(F.silu(h))
+
+
+class Attention(nn.Module):
+    """Multi-head attention, from x to x itself or from x to a context. Vaswani et al. (2017),
+    section 3.2."""
+
+    def __init__(self, channels: int, heads: int, context_channels: int | None = None):
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(channels, channels)
+        self.key = nn.Linear(context_channels or channels, channels)
+        self.value = nn.Linear(context_channels or channels, channels)
+        self.out = zeroed(nn.Linear(channels, channels))
+
+    def forward(self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None):
+        """x [B, N, channels], context [B, M, context_channels], mask [B, M] with False for what
+        must not be attended to -> [B, N, channels]"""
+        context = x if context is None else context
+        query, key, value = (
+            layer(y).unflatten(2, (self.heads, -1)).transpose(1, 2)  # [B, heads, N or M, width]
+            for layer, y in ((self.query, x), (self.key, context), (self.value, context))
+        )
+        if mask is not None:
+            mask = mask[:, None, None, :]  # the same for every head and every query
+        h = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        return self.out(h.transpose(1, 2).flatten(2))
+
+
+class AttentionBlock(nn.Module):
+    """Every place of the picture looks at every other place, then at every token."""
+
+    def __init__(self, channels: int, heads: int, token_channels: int | None):
+        super().__init__()
+        self.norm = nn.GroupNorm(GROUPS, channels)
+        self.to_itself = Attention(channels, heads)
+        if token_channels is not None:
+            self.norm_tokens = nn.GroupNorm(GROUPS, channels)
+            self.to_tokens = Attention(channels, heads, token_channels)
+
+    def forward(self, x: Tensor, tokens: Tensor | None, mask: Tensor | None) -> Tensor:
+        """x [B, channels, H, W], tokens [B, L, token_channels], mask [B, L] -> the shape of x"""
+        x = x + _as_picture(self.to_itself(_as_row(self.norm(x))), x)
+        if tokens is not None:
+            x = x + _as_picture(self.to_tokens(_as_row(self.norm_tokens(x)), tokens, mask), x)
+        return x
+
+
+class Unet(nn.Module):
+    """unet(x_t, t, condition) -> the noise in x_t.
+
+    image_channels: of x_t and of the noise.
+    channels: one number for each level, fine to coarse, each divisible by 8 and by `heads`. From
+        one level to the next, height and width halve.
+    condition_channels: of the condition picture, concatenated at the input; 0 for none.
+    token_encoder: a module that turns tokens [B, L] into embeddings [B, L, token_channels]: an
+        nn.Embedding for digits. None for embeddings from outside.
+    token_channels: the width D of the embeddings; 0 for a network without tokens. Taken from the
+        encoder where that is an nn.Embedding.
+    attention: the levels that attend, counted from 0; the coarsest if not given.
+    heads: of every attention.
+    patch: 1, or 2 to work on 2x2 patches: the same picture at half the height and width with four
+        times the channels, at a fraction of the time.
+    """
+
+    def __init__(
+        self,
+        image_channels: int = 3,
+        channels: tuple[int, ...] = (32, 64, 128),
+        condition_channels: int = 0,
+        token_encoder: nn.Module | None = None,
+        token_channels: int = 0,
+        attention: tuple[int, ...] | None = None,
+        heads: int = 4,
+        patch: int = 1,
+    ):
+        super().__init__()
+        expect.whole("image_channels", image_channels, 1)
+        expect.whole("condition_channels", condition_channels, 0)
+        expect.whole("token_channels", token_channels, 0)
+        expect.whole("heads", heads, 1)
+        expect.whole("patch", patch, 1)
+        if not isinstance(channels, (tuple, list)) or not channels:
+            raise TypeError(
+                "channels should be one number for each level, say (32, 64, 128), but "
+                f"{expect.describe(channels)} came."
+            )
+        for count in channels:
+            expect.whole("each of channels", count, GROUPS)
+            if count % GROUPS or count % heads:
+                raise ValueError(
+                    f"each of channels should be divisible by {GROUPS} (the groups of GroupNorm) "
+                    f"and by heads = {heads}, but {count} came."
+                )
+        levels = range(len(channels))
+        attention = (len(channels) - 1,) if attention is None else attention
+        for level in attention:
+            expect.whole("each of attention", level, 0, len(channels) - 1)
+        if token_encoder is not None and not isinstance(token_encoder, nn.Module):
+            raise TypeError(
+                "token_encoder should be a torch module that turns tokens [B, L] into embeddings "
+                f"[B, L, D], but {expect.describe(token_encoder)} came."
+            )
+        if isinstance(token_encoder, nn.Embedding):
+            token_channels = token_encoder.embedding_dim
+        if token_encoder is not None and not token_channels:
+            raise ValueError(
+                "token_channels should be the width of what token_encoder returns, but 0 came."
+            )
+        self.image_channels = image_channels
+        self.condition_channels = condition_channels
+        self.token_channels = token_channels
+        self.patch = patch
+        self.factor = patch * 2 ** (len(channels) - 1)  # height and width must be divisible by it
+        self.token_encoder = token_encoder
+
+        first, width = channels[0], 4 * channels[0]
+        self.time = nn.Sequential(nn.Linear(first, width), nn.SiLU(), nn.Linear(width, width))
+        seen = image_channels
+        if condition_channels:
+            self.null_image = nn.Parameter(torch.zeros(condition_channels))
+            seen += condition_channels + 1
+        if token_channels:
+            self.null_token = nn.Parameter(torch.randn(token_channels))
+            self.from_tokens = nn.Linear(token_channels, width)
+
+        def attention_at(level):
+            if level not in attention:
+                return None
+            return AttentionBlock(channels[level], heads, token_channels or None)
+
+        self.conv_in = nn.Conv2d(seen * patch**2, first, 3, padding=1)
+        self.down_blocks = nn.ModuleList(
+            ResidualBlock(channels[max(level - 1, 0)], channels[level], width) for level in levels
+        )
+        self.down_attention = nn.ModuleList(map(attention_at, levels))
+        self.downsample = nn.ModuleList(
+            nn.Conv2d(channels[level], channels[level], 3, stride=2, padding=1)
+            for level in levels[:-1]
+        )
+        self.middle_1 = ResidualBlock(channels[-1], channels[-1], width)
+        self.middle_2 = ResidualBlock(channels[-1], channels[-1], width)
+        self.up_blocks = nn.ModuleList(  # each takes its level's skip beside what came from below
+            ResidualBlock(2 * channels[level], channels[level], width) for level in levels
+        )
+        self.up_attention = nn.ModuleList(map(attention_at, levels))
+        self.upsample = nn.ModuleList(
+            nn.Conv2d(channels[level + 1], channels[level], 3, padding=1) for level in levels[:-1]
+        )
+        self.norm_out = nn.GroupNorm(GROUPS, first)
+        self.conv_out = zeroed(nn.Conv2d(first, image_channels * patch**2, 3, padding=1))
+
+    def forward(self, x_t: Tensor, t, condition: Condition | None = None) -> Tensor:
+        """x_t [B, image_channels, H, W], t a whole number or [B] -> the noise, shaped like x_t.
+
+        No condition is the same as one that is absent for everybody.
+        """
+        expect.tensor("x_t", x_t, ("B", self.image_channels, "H", "W"))
+        height, width = x_t.shape[2:]
+        if height % self.factor or width % self.factor:
+            raise ValueError(
+                f"the height and width of x_t should be divisible by {self.factor} for this U-Net, "
+                f"but {height}x{width} came. Pad or crop the picture."
+            )
+        condition = self._complete(condition, x_t)
+        tokens, mask = self._attended(condition)
+
+        h = x_t
+        if self.condition_channels:
+            seen = with_null_image(condition.image, condition.present, self.null_image)
+            h = torch.cat([h, seen], dim=1)
+        h = self.conv_in(F.pixel_unshuffle(h, self.patch))
+        embedding = self.embed(_times(t, x_t), tokens, mask)
+        h, skips = self.encode(h, embedding, tokens, mask)
+        h = self.middle_2(self.middle_1(h, embedding), embedding)
+        h = self.decode(h, skips, embedding, tokens, mask)
+        return F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(h))), self.patch)
+
+    def embed(self, t: Tensor, tokens: Tensor | None, mask: Tensor | None) -> Tensor:
+        """What every residual block is told: the time, plus the mean of the tokens that count.
+        t [B] -> [B, width]"""
+        first = self.time[0]
+        embedding = self.time(time_embedding(t, first.in_features).to(first.weight.dtype))
+        if tokens is not None:
+            counts = mask.to(tokens)[..., None]
+            embedding = embedding + self.from_tokens((tokens * counts).sum(1) / counts.sum(1))
+        return embedding
+
+    def encode(self, h, embedding, tokens=None, mask=None) -> tuple[Tensor, list[Tensor]]:
+        """Down through the levels. Returns the coarsest features, and every level's features for
+        the way back up, fine to coarse."""
+        skips = []
+        for level, block in enumerate(self.down_blocks):
+            h = block(h, embedding)
+            if self.down_attention[level] is not None:
+                h = self.down_attention[level](h, tokens, mask)
+            skips.append(h)
+            if level < len(self.downsample):
+                h = self.downsample[level](h)
+        return h, skips
+
+    def decode(self, h, skips, embedding, tokens=None, mask=None) -> Tensor:
+        """Up through the levels, each with its skip from the way down."""
+        for level in reversed(range(len(self.up_blocks))):
+            h = self.up_blocks[level](torch.cat([h, skips[level]], dim=1), embedding)
+            if self.up_attention[level] is not None:
+                h = self.up_attention[level](h, tokens, mask)
+            if level > 0:
+                h = self.upsample[level - 1](F.interpolate(h, scale_factor=2, mode="nearest"))
+        return h
+
+    def encode_tokens(self, condition: Condition | None) -> Condition | None:
+        """The condition with its tokens turned into embeddings, for a sampler to do once."""
+        if condition is None or condition.tokens is None or condition.tokens.is_floating_point():
+            return condition
+        if self.token_encoder is None:
+            raise ValueError(
+                "tokens should be embeddings [B, L, D] for a U-Net without a token_encoder, but "
+                f"{expect.describe(condition.tokens)} came."
+            )
+        if isinstance(self.token_encoder, nn.Embedding):
+            known = self.token_encoder.num_embeddings
+            low, high = int(condition.tokens.min()), int(condition.tokens.max())
+            if low < 0 or high >= known:
+                raise ValueError(f"tokens should be in 0..{known - 1}, but {low}..{high} came.")
+        return replace(condition, tokens=self.token_encoder(condition.tokens))
+
+    def _complete(self, condition: Condition | None, x_t: Tensor) -> Condition | None:
+        """The condition, checked against the network and x_t; an absent one where none came."""
+        wants_image, wants_tokens = bool(self.condition_channels), bool(self.token_channels)
+        count, _, height, width = x_t.shape
+        if condition is None:
+            if not wants_image and not wants_tokens:
+                return None
+            image = x_t.new_zeros(count, self.condition_channels, height, width)
+            return Condition(
+                image=image if wants_image else None,
+                tokens=x_t.new_zeros(count, 1, self.token_channels) if wants_tokens else None,
+                present=torch.zeros(count, dtype=torch.bool, device=x_t.device),
+            )
+        if not isinstance(condition, Condition):
+            raise TypeError(
+                f"condition should be a Condition or None, but {expect.describe(condition)} came."
+            )
+        for name, given, wanted in (
+            ("an image", condition.image is not None, wants_image),
+            ("tokens", condition.tokens is not None, wants_tokens),
+        ):
+            if given != wanted:
+                raise ValueError(
+                    f"this U-Net's condition should come {'with' if wanted else 'without'} {name}: "
+                    f"it has condition_channels={self.condition_channels} and "
+                    f"token_channels={self.token_channels}."
+                )
+        if len(condition) != count:
+            raise ValueError(
+                f"condition should have one row for each of the {count} examples of x_t, but "
+                f"{len(condition)} came."
+            )
+        if wants_image:
+            expect.tensor(
+                "the condition's image", condition.image,
+                (count, self.condition_channels, height, width),
+                advice="It should already be at the size of x_t.",
+            )
+        if wants_tokens:
+            condition = self.encode_tokens(condition)
+            expect.tensor("tokens", condition.tokens, (count, "L", self.token_channels))
+        return condition
+
+    def _attended(self, condition: Condition | None) -> tuple[Tensor | None, Tensor | None]:
+        if not self.token_channels:
+            return None, None
+        return with_null_token(
+            condition.tokens, condition.mask, condition.present, self.null_token
+        )
+
+
+def _as_row(x: Tensor) -> Tensor:
+    """[B, C, H, W] -> [B, H * W, C]"""
+    return x.flatten(2).transpose(1, 2)
+
+
+def _as_picture(row: Tensor, x: Tensor) -> Tensor:
+    """[B, H * W, C] -> the shape of x, [B, C, H, W]"""
+    return row.transpose(1, 2).unflatten(2, x.shape[2:])
+
+
+def _times(t, x_t: Tensor) -> Tensor:
+    """t as one number for each example, [B]."""
+    if isinstance(t, int) and not isinstance(t, bool):
+        t = torch.tensor(t)
+    expect.tensor("t", t, None, "int", "It counts noising steps, from 1.")
+    if t.ndim > 1 or (t.ndim == 1 and len(t) != len(x_t)):
+        raise ValueError(
+            f"t should be one number, or one for each of the {len(x_t)} examples of x_t, but "
+            f"{expect.describe(t)} came."
+        )
+    if int(t.min()) < 1:
+        raise ValueError(f"t should be at least 1, but {int(t.min())} came: t = 0 is clean.")
+    return t.to(x_t.device).expand(len(x_t))
