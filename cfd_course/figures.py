@@ -1,0 +1,186 @@
+"""The pictures of the lessons. With widgets.py the only room that knows matplotlib.
+
+Every figure says in its title what to see. Lines differ in dash and grey as well as in hue (the
+palette of Okabe and Ito), so they can be told apart without colour.
+"""
+
+import io
+import textwrap
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from cycler import cycler
+from IPython.display import display
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from . import expect
+
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#D55E00")
+DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
+STYLE = {
+    "axes.prop_cycle": cycler(color=COLOURS) + cycler(linestyle=DASHES),
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "figure.dpi": 100,
+    "font.size": 10,
+}
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG file; the figure is closed."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", bbox_inches="tight")
+    plt.close(figure)
+    return buffer.getvalue()
+
+
+def show(figure: Figure, alt: str) -> None:
+    """Show a figure below the cell. alt: what it shows, for those who cannot see it."""
+    display(
+        {"image/png": png(figure), "text/plain": alt},
+        raw=True,
+        metadata={"image/png": {"alt": alt}},
+    )
+
+
+def curves(
+    x,
+    lines: Mapping[str, Sequence[float] | Tensor],
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+    log_x: bool = False,
+    log_y: bool = False,
+    markers: bool = False,
+) -> Figure:
+    """Named curves over a common x. x and each line: [N]."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(6.5, 3.5))
+        for index, (name, y) in enumerate(lines.items()):
+            axes.plot(x, y, label=name, marker="osD^v"[index % 5] if markers else None)
+        axes.set(title=_wrapped(title, 72), xlabel=x_label, ylabel=y_label)
+        if log_x:
+            axes.set_xscale("log")
+        if log_y:
+            axes.set_yscale("log")
+        if len(lines) > 1:
+            axes.legend()
+    return figure
+
+
+def pictures(
+    batch: Tensor,
+    *,
+    title: str,
+    columns: int = 10,
+    labels: Sequence[str] | None = None,
+    size: float = 0.8,
+) -> Figure:
+    """A grid of pictures [N, C, H, W] in [-1, 1], C = 1 or 3. labels: one under each picture;
+    size: of a picture, in inches."""
+    expect.tensor("batch", batch, ("N", "C", "H", "W"))
+    columns = min(columns, len(batch))
+    rows = -(-len(batch) // columns)
+    with plt.rc_context(STYLE):
+        figure, axes = _panels(rows, columns, size, size * (1.3 if labels else 1.0), title)
+        for index, place in enumerate(axes.flat):
+            place.axis("off")
+            if index < len(batch):
+                _draw(place, batch[index])
+                if labels:
+                    place.text(
+                        0.5,
+                        -0.08,
+                        labels[index],
+                        transform=place.transAxes,
+                        ha="center",
+                        va="top",
+                        fontsize=8,
+                    )
+    return figure
+
+
+def picture_rows(rows: Mapping[str, Tensor], *, title: str, size: float = 0.8) -> Figure:
+    """Rows of pictures, each row [N, C, H, W] with its name on the left."""
+    with plt.rc_context(STYLE):
+        columns = max(map(len, rows.values()))
+        figure, axes = _panels(len(rows), columns, size, size, title)
+        for line, (name, batch) in zip(axes, rows.items(), strict=True):
+            for place in line:
+                place.axis("off")
+            for place, picture in zip(line, batch, strict=False):
+                _draw(place, picture)
+            line[0].text(
+                -0.15, 0.5, name, transform=line[0].transAxes, ha="right", va="center", fontsize=9
+            )
+    return figure
+
+
+def clouds(
+    panels: Mapping[str, Tensor],
+    *,
+    title: str,
+    density=None,
+    limit: float = 4.0,
+    columns: int = 4,
+) -> Figure:
+    """Point clouds [N, 2], one panel each, side by side. density: a function of points [M, 2] that
+    returns [M], whose contours are drawn under every panel; or one such function for each panel,
+    by the panel's name."""
+    columns = min(columns, len(panels))
+    rows = -(-len(panels) // columns)
+    with plt.rc_context(STYLE | {"axes.grid": False}):
+        figure, axes = _panels(rows, columns, 2.6, 2.9, title)
+        for place in axes.flat[len(panels) :]:
+            place.axis("off")
+        for place, (name, points) in zip(axes.flat, panels.items(), strict=False):
+            below = density.get(name) if isinstance(density, Mapping) else density
+            if below is not None:
+                _contours(place, below, limit)
+            if points is not None:
+                place.scatter(
+                    points[:, 0], points[:, 1], s=3, alpha=0.35, color=COLOURS[6], linewidths=0
+                )
+            place.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
+            place.set_title(_wrapped(name, 34), fontsize=9)
+    return figure
+
+
+def _contours(axes, density, limit: float) -> None:
+    line = torch.linspace(-limit, limit, 121)
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    heights = density(torch.stack([x.flatten(), y.flatten()], dim=1)).reshape(x.shape)
+    axes.contourf(x, y, heights, levels=8, cmap="Greys", alpha=0.6)
+
+
+def _draw(axes, picture: Tensor) -> None:
+    picture = ((picture.detach().float() + 1) / 2).clamp(0, 1)
+    axes.imshow(
+        np.asarray(picture.permute(1, 2, 0).squeeze(-1)),
+        cmap="gray",
+        vmin=0,
+        vmax=1,
+        interpolation="nearest",
+    )
+
+
+def _panels(rows: int, columns: int, width: float, height: float, title: str):
+    """Rows and columns of axes, each of this size in inches, below a title."""
+    text = _wrapped(title, max(int(width * columns * 13), 30))
+    above = 0.22 * (text.count("\n") + 1) + 0.05
+    whole = height * rows + above
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(width * columns, whole), squeeze=False, layout="constrained"
+    )
+    figure.suptitle(text, fontsize=10)
+    return figure, axes
+
+
+def _wrapped(text: str, width: int) -> str:
+    return "\n".join(textwrap.wrap(text, width))
