@@ -1,0 +1,52 @@
+# make lab    open the course in JupyterLab
+# make test   check everything, notebooks included
+# make reset LESSON=03_building_the_unet    start one lesson over (your copy of it is overwritten)
+# make notebooks    run the reference notebooks again and save their outputs (for maintainers)
+
+# The first Python that is new enough; `make lab PYTHON=...` names another.
+PYTHON ?= $(shell for each in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	$$each -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$each && break; done)
+# Say, LAB='--no-browser --port 8889'
+LAB ?=
+BIN := .venv/bin
+
+.PHONY: lab test reset notebooks
+.DELETE_ON_ERROR:
+
+lab: .venv/learner
+	$(BIN)/python -m cfd_course copies --to my_course
+	$(BIN)/jupyter lab $(LAB) my_course
+
+test: .venv/tester
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest
+
+reset: .venv/learner
+	@test -n "$(LESSON)" || { echo "Say which lesson: make reset LESSON=01_forward_noising"; exit 1; }
+	$(BIN)/python -m cfd_course copies --to my_course --only "$(LESSON)" --force
+
+notebooks: .venv/tester
+	$(BIN)/python -m tests.execute_notebooks
+
+# The files learner and tester in .venv are stamps: they say that the installation is done.
+.venv/learner: pyproject.toml constraints.txt | .venv/bin/python
+	@$(call install,-e .)
+	@touch $@
+
+.venv/tester: pyproject.toml constraints.txt | .venv/bin/python
+	@$(call install,-e '.[test,teach]')
+	@touch $@ .venv/learner
+
+define install
+echo "Installing into .venv: up to 3 GB to download the first time, so some minutes."; \
+if command -v uv >/dev/null; then uv pip install --python $(BIN)/python --constraint constraints.txt $(1); \
+else $(BIN)/python -m pip install --constraint constraints.txt $(1); fi
+endef
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "The course needs Python 3.11 or newer, and found none."; exit 1; }
+	@if command -v uv >/dev/null; then uv venv --seed --python "$(PYTHON)" .venv; \
+	elif $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null; then $(PYTHON) -m venv .venv; \
+	else echo "$(PYTHON) cannot make an environment. On Debian and Ubuntu: sudo apt install" \
+		"$$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"; exit 1; fi
