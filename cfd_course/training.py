@@ -4,7 +4,9 @@ import copy
 import json
 import math
 import os
+import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +35,9 @@ def noise_loss(
 
     x_0, noise [B, ...]; t [B] -> a single number.
     """
-    return F.mse_loss(network(schedule.add_noise(x_0, t, noise), t, condition).float(), noise)
+    guess = network(schedule.add_noise(x_0, t, noise), t, condition)
+    expect.tensor("what network returned", guess, tuple(noise.shape), advice="It is the noise.")
+    return F.mse_loss(guess.float(), noise)
 
 
 @torch.no_grad()
@@ -42,6 +46,8 @@ def update_average(average: nn.Module, network: nn.Module, decay: float) -> None
     average = decay * average + (1 - decay) * network. Buffers are copied."""
     expect.number("decay", decay, 0, 1)
     slow, fast = list(average.parameters()), list(network.parameters())
+    if [p.shape for p in slow] != [p.shape for p in fast]:
+        raise ValueError("average should be a copy of network, but their parameters differ.")
     torch._foreach_lerp_(slow, fast, 1 - decay)
     for buffer, source in zip(average.buffers(), network.buffers(), strict=True):
         buffer.copy_(source)
@@ -50,6 +56,10 @@ def update_average(average: nn.Module, network: nn.Module, decay: float) -> None
 def learning_rate_at(number: int, steps: int, peak: float, warm_up: int) -> float:
     """The learning rate of step `number`, from 1: up to the peak in a line over `warm_up` steps,
     then down to 0 at the last step along half a cosine."""
+    expect.whole("steps", steps, 1)
+    expect.whole("number", number, 1, steps)
+    expect.number("peak", peak, 0)
+    expect.whole("warm_up", warm_up, 0)
     if number < warm_up:
         return peak * number / warm_up
     return peak * 0.5 * (1 + math.cos(math.pi * (number - warm_up) / max(steps - warm_up, 1)))
@@ -90,16 +100,21 @@ def train(
 
     folder: where the state is saved after every `save_every` steps and after the last one. If it
     holds a state, training goes on from there, and ends with the same weights as if it had never
-    stopped: everything random in a step follows from `seed` and the step's number. Batches that
-    draw from torch's global random numbers, or from the DataLoader's generator, are covered.
+    stopped: everything random in a step follows from `seed` and the step's number. Batches and
+    networks that draw from torch's global random numbers, and a DataLoader's generator, are
+    covered.
 
     Device, precision and processes are Accelerate's: under `accelerate launch` every process
     draws the same batch and noise, and works on its share of the rows.
     """
     _check_settings(network, schedule, batches, steps, drop, decay, precision)
+    expect.whole("seed", seed, 0)
+    expect.whole("save_every", save_every, 1)
     expect.number("learning_rate", learning_rate, 0)
     expect.whole("warm_up", warm_up, 0)
-    expect.whole("save_every", save_every, 1)
+    expect.number("weight_decay", weight_decay, 0)
+    if folder is not None and not isinstance(folder, (str, Path)):
+        raise TypeError(f"folder should be a path or None, but {expect.describe(folder)} came.")
     AcceleratorState._reset_state()  # or a second precision in the same kernel is refused
     accelerator = Accelerator(mixed_precision=precision)
     share = slice(accelerator.process_index, None, accelerator.num_processes)
@@ -110,7 +125,14 @@ def train(
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=learning_rate, weight_decay=weight_decay, betas=(0.9, 0.99)
     )
-    settings = {"seed": seed, "drop": drop, "decay": decay, "weight_decay": weight_decay}
+    settings = {
+        "seed": seed,
+        "drop": drop,
+        "learning_rate": learning_rate,
+        "warm_up": warm_up,
+        "weight_decay": weight_decay,
+        "decay": decay,
+    }
     path = None if folder is None else Path(folder) / "state.pt"
     done, loss = 0, math.nan
     if path is not None and path.exists():
@@ -124,6 +146,11 @@ def train(
         stream = _stream(batches, seed, done)
         for number in range(done + 1, steps + 1):
             x_0, condition = next(stream)
+            if len(x_0) < accelerator.num_processes:
+                raise ValueError(
+                    f"each of batches should have a row for each of the {accelerator.num_processes}"
+                    f" processes, but {expect.describe(x_0)} came."
+                )
             random = torch.Generator().manual_seed(_seed(seed, number))
             t = torch.randint(1, schedule.steps + 1, (len(x_0),), generator=random)
             noise = torch.randn(x_0.shape, generator=random)
@@ -134,9 +161,10 @@ def train(
             weight = len(mine) * accelerator.num_processes / len(x_0)
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate_at(number, steps, learning_rate, warm_up)
-            error = weight * noise_loss(
-                model, schedule, mine, condition, t[share].to(device), noise[share].to(device)
-            )
+            with _random_from(_seed(seed, number) + accelerator.process_index):  # for dropout
+                error = weight * noise_loss(
+                    model, schedule, mine, condition, t[share].to(device), noise[share].to(device)
+                )
             optimizer.zero_grad()
             accelerator.backward(error)
             accelerator.clip_grad_norm_(model.parameters(), 1.0)
@@ -150,6 +178,28 @@ def train(
             yield TrainingStep(number, loss, average)
     finally:
         accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+        vars(network).pop("forward", None)  # Accelerate leaves one that hides the class's own
+
+
+def faster_precision(
+    network: nn.Module, schedule: NoiseSchedule, batch: tuple[Tensor, Condition | None]
+) -> str:
+    """ "no" or "bf16": the precision for train() in which a step on this batch takes less time
+    here. Some processors gain from bfloat16 and others lose, so it is measured, twice each."""
+    x_0, condition = _checked(batch)
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    t = torch.full((len(x_0),), schedule.steps)
+    times = {"no": math.inf, "bf16": math.inf}
+    for precision in ("no", "bf16") * 2:  # the first of each warms up
+        began = time.perf_counter()
+        with (
+            _random_from(0),
+            torch.autocast(x_0.device.type, torch.bfloat16, enabled=precision == "bf16"),
+        ):
+            error = noise_loss(network, schedule, x_0, condition, t, x_0)
+        torch.autograd.grad(error, parameters, allow_unused=True)
+        times[precision] = min(times[precision], time.perf_counter() - began)
+    return min(times, key=times.__getitem__)
 
 
 def _check_settings(network, schedule, batches, steps, drop, decay, precision):
@@ -174,18 +224,28 @@ def _seed(seed: int, number: int) -> int:
     return (seed * 1_000_003 + number) % 2**32  # torch's CPU generator keeps 32 bits
 
 
+@contextmanager
+def _random_from(seed: int):
+    """Inside, torch's global random numbers start from the seed; afterwards they go on as if
+    nothing had been drawn."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
 def _stream(batches, seed: int, done: int) -> Iterator[tuple[Tensor, Condition | None]]:
     """The batches of steps done + 1, done + 2, ..., pass after pass, the same after a restart."""
     number = 0
-    if hasattr(batches, "__len__") and len(batches):
+    try:
         number = done - done % len(batches)  # whole passes need not be replayed
+    except (TypeError, ZeroDivisionError):  # of unknown length, like a stream, or empty
+        pass
     while True:
         if isinstance(getattr(batches, "generator", None), torch.Generator):
             batches.generator.manual_seed(_seed(seed, number))
         iterator, first = None, number
         while True:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(_seed(seed, number))
+            with _random_from(_seed(seed, number)):
                 iterator = iter(batches) if iterator is None else iterator
                 batch = next(iterator, None)
             if batch is None:
@@ -234,22 +294,25 @@ def _save(path: Path, number, loss, settings, network, average, optimizer) -> No
 def _resume(path: Path, settings, network, average, optimizer) -> tuple[int, float]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        number, loss = state["number"], state["loss"]
-        same = state["settings"]
+        number, loss, before = state["number"], state["loss"], dict(state["settings"])
+        weights, averaged, moments = state["network"], state["average"], state["optimizer"]
     except Exception as error:  # torch.load raises half a dozen kinds for a damaged file
         raise ValueError(
             f"{path} cannot be read as a training state. Move it away to start again. ({error})"
         ) from error
-    changed = [f"{key} was {same[key]}, now {value}" for key, value in settings.items()
-               if same.get(key) != value]
+    changed = [
+        f"{key} was {value}, now {settings.get(key)}"
+        for key, value in before.items()
+        if settings.get(key) != value
+    ]
     if changed:
         raise ValueError(
             f"{path} was trained otherwise: {'; '.join(changed)}. Use the same settings or another "
             "folder."
         )
-    load_weights(network, state["network"], path)
-    load_weights(average, state["average"], path)
-    optimizer.load_state_dict(state["optimizer"])
+    load_weights(network, weights, path)
+    load_weights(average, averaged, path)
+    optimizer.load_state_dict(moments)
     return number, loss
 
 
@@ -274,9 +337,21 @@ class _replacing:
 
 
 def save_checkpoint(path: str | Path, network: nn.Module, recipe: dict) -> None:
-    """Write the weights, in float16, and how they came about to one safetensors file."""
+    """Write the weights, in float16, and how they came about to one safetensors file. recipe: what
+    JSON can hold."""
     path = Path(path)
-    weights = {name: t.half().contiguous() for name, t in network.state_dict().items()}
+    if not isinstance(recipe, dict):
+        raise TypeError(f"recipe should be a dictionary, but {expect.describe(recipe)} came.")
+    weights = {
+        name: (t.half() if t.is_floating_point() else t).contiguous()
+        for name, t in network.state_dict().items()
+    }
+    for name, weight in weights.items():
+        if not bool(weight.isfinite().all()):
+            raise ValueError(
+                f"the network's {name} holds a NaN, or numbers too large for float16, so it was "
+                "not saved: its training has gone astray."
+            )
     path.parent.mkdir(parents=True, exist_ok=True)
     with _replacing(path) as partial:
         safetensors.torch.save_file(weights, partial, metadata={"recipe": json.dumps(recipe)})
@@ -290,18 +365,18 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name).float() for name in file.keys()}
+            weights = {name: file.get_tensor(name) for name in file.keys()}
     except (safetensors.SafetensorError, OSError) as error:
         raise ValueError(
             f"{path} is damaged or not a safetensors file: fetch or train it again. ({error})"
         ) from error
     try:
-        recipe = json.loads(metadata["recipe"])
-    except (KeyError, json.JSONDecodeError) as error:
+        recipe = dict(json.loads(metadata["recipe"]))
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} holds no recipe: it was not written by this course's train command."
         ) from error
-    return weights, recipe
+    return {name: t.float() if t.is_floating_point() else t for name, t in weights.items()}, recipe
 
 
 def load_weights(network: nn.Module, weights: dict[str, Tensor], path: str | Path) -> None:

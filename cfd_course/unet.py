@@ -46,6 +46,14 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, embedding_channels: int):
         super().__init__()
+        for name, count in (("in_channels", in_channels), ("out_channels", out_channels)):
+            expect.whole(name, count, GROUPS)
+            if count % GROUPS:
+                raise ValueError(
+                    f"{name} should be divisible by {GROUPS}, the groups of GroupNorm, but {count} "
+                    "came."
+                )
+        expect.whole("embedding_channels", embedding_channels, 1)
         self.norm_1 = nn.GroupNorm(GROUPS, in_channels)
         self.conv_1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.modulation = nn.Linear(embedding_channels, 2 * out_channels)
@@ -56,6 +64,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """x [B, in_channels, H, W], embedding [B, embedding_channels] -> [B, out_channels, H, W]"""
+        expect.tensor("x", x, ("B", self.norm_1.num_channels, "H", "W"))
+        expect.tensor("embedding", embedding, (len(x), self.modulation.in_features))
         h = self.conv_1(F.silu(self.norm_1(x)))
         scale, shift = self.modulation(F.silu(embedding))[:, :, None, None].chunk(2, dim=1)
         h = self.norm_2(h) * (1 + scale) + shift
@@ -68,6 +78,12 @@ class Attention(nn.Module):
 
     def __init__(self, channels: int, heads: int, context_channels: int | None = None):
         super().__init__()
+        expect.whole("channels", channels, 1)
+        expect.whole("heads", heads, 1)
+        if channels % heads:
+            raise ValueError(
+                f"channels should be divisible by heads = {heads}, but {channels} came."
+            )
         self.heads = heads
         self.query = nn.Linear(channels, channels)
         self.key = nn.Linear(context_channels or channels, channels)
@@ -77,12 +93,15 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None):
         """x [B, N, channels], context [B, M, context_channels], mask [B, M] with False for what
         must not be attended to -> [B, N, channels]"""
+        expect.tensor("x", x, ("B", "N", self.query.in_features))
         context = x if context is None else context
+        expect.tensor("context", context, (len(x), "M", self.key.in_features))
         query, key, value = (
             layer(y).unflatten(2, (self.heads, -1)).transpose(1, 2)  # [B, heads, N or M, width]
             for layer, y in ((self.query, x), (self.key, context), (self.value, context))
         )
         if mask is not None:
+            expect.tensor("mask", mask, tuple(context.shape[:2]), "bool")
             mask = mask[:, None, None, :]  # the same for every head and every query
         h = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         return self.out(h.transpose(1, 2).flatten(2))
@@ -155,6 +174,11 @@ class Unet(nn.Module):
                 )
         levels = range(len(channels))
         attention = (len(channels) - 1,) if attention is None else attention
+        if not isinstance(attention, (tuple, list)):
+            raise TypeError(
+                "attention should be the levels that attend, say (1, 2), but "
+                f"{expect.describe(attention)} came."
+            )
         for level in attention:
             expect.whole("each of attention", level, 0, len(channels) - 1)
         if token_encoder is not None and not isinstance(token_encoder, nn.Module):
@@ -217,6 +241,12 @@ class Unet(nn.Module):
         No condition is the same as one that is absent for everybody.
         """
         expect.tensor("x_t", x_t, ("B", self.image_channels, "H", "W"))
+        weight = self.conv_in.weight
+        if x_t.dtype != weight.dtype and not torch.is_autocast_enabled(x_t.device.type):
+            raise TypeError(
+                f"x_t should be {weight.dtype} like the network's weights, but "
+                f"{expect.describe(x_t)} came. Convert one of them with .to(...)."
+            )
         height, width = x_t.shape[2:]
         if height % self.factor or width % self.factor:
             raise ValueError(
@@ -228,7 +258,8 @@ class Unet(nn.Module):
 
         h = x_t
         if self.condition_channels:
-            seen = with_null_image(condition.image, condition.present, self.null_image)
+            image = condition.image.to(x_t)
+            seen = with_null_image(image, condition.present, self.null_image)
             h = torch.cat([h, seen], dim=1)
         h = self.conv_in(F.pixel_unshuffle(h, self.patch))
         embedding = self.embed(_times(t, x_t), tokens, mask)
@@ -320,7 +351,8 @@ class Unet(nn.Module):
             )
         if wants_image:
             expect.tensor(
-                "the condition's image", condition.image,
+                "the condition's image",
+                condition.image,
                 (count, self.condition_channels, height, width),
                 advice="It should already be at the size of x_t.",
             )
@@ -332,9 +364,10 @@ class Unet(nn.Module):
     def _attended(self, condition: Condition | None) -> tuple[Tensor | None, Tensor | None]:
         if not self.token_channels:
             return None, None
-        return with_null_token(
-            condition.tokens, condition.mask, condition.present, self.null_token
-        )
+        tokens = condition.tokens.to(self.null_token)
+        tokens, mask = with_null_token(tokens, condition.mask, condition.present, self.null_token)
+        # A weight of zero hides every number, but not a NaN or infinity left in the padding.
+        return tokens.masked_fill(~mask[..., None], 0), mask
 
 
 def _as_row(x: Tensor) -> Tensor:
