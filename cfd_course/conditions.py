@@ -51,7 +51,7 @@ class Condition:
             )
         if self.mask is not None:
             if self.tokens is None:
-                raise ValueError("mask says which tokens count, but no tokens came with it.")
+                raise ValueError("mask should come with the tokens that it marks, but none came.")
             expect.tensor("mask", self.mask, tuple(self.tokens.shape[:2]), "bool")
         elif self.tokens is not None:
             everything = torch.ones(self.tokens.shape[:2], dtype=torch.bool, device=device)
@@ -59,6 +59,13 @@ class Condition:
         if self.present is None:
             object.__setattr__(self, "present", torch.ones(count, dtype=torch.bool, device=device))
         expect.tensor("present", self.present, (count,), "bool")
+        for name in ("tokens", "mask", "present"):
+            value = getattr(self, name)
+            if value is not None and value.device != device:
+                raise ValueError(
+                    f"{name} should be on {device} like the rest of the condition, but it came on "
+                    f"{value.device}. Move it with .to(...)."
+                )
 
     def __len__(self) -> int:
         return len(self.present)
@@ -79,26 +86,45 @@ class Condition:
 
     def to(self, device) -> "Condition":
         """The same condition on another device."""
+        device = expect.device("device", device)
         return self._each(lambda tensor: tensor.to(device))
 
     def __getitem__(self, rows) -> "Condition":
         """The conditions of some of the examples: condition[3:7], or with a list of numbers."""
-        if isinstance(rows, int):
-            rows = [rows]
-        return self._each(lambda tensor: tensor[rows])
+        try:
+            numbers = torch.arange(len(self))[[rows] if isinstance(rows, int) else rows]
+        except (IndexError, TypeError, ValueError):
+            numbers = None
+        if numbers is None or numbers.ndim != 1 or not len(numbers):
+            # An IndexError, for that is what ends a loop over the examples.
+            raise IndexError(
+                f"rows should pick at least one of the {len(self)} examples, with numbers in "
+                f"0..{len(self) - 1} or a slice, but {expect.describe(rows)} came."
+            )
+        return self._each(lambda tensor: tensor[numbers.to(tensor.device)])
 
     def _each(self, change) -> "Condition":
         tensors = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Condition(
-            **{name: None if t is None else change(t) for name, t in tensors.items()}
-        )
+        return Condition(**{name: None if t is None else change(t) for name, t in tensors.items()})
 
     @staticmethod
     def concatenate(parts: "list[Condition]") -> "Condition":
         """One batch out of several, alike in everything but their number of examples."""
+        if not isinstance(parts, (list, tuple)) or not parts:
+            raise TypeError(
+                f"parts should be a list of Conditions, but {expect.describe(parts)} came."
+            )
+        for part in parts:
+            expect.instance("each of parts", part, Condition)
         merged = {}
         for field in fields(Condition):
             values = [getattr(part, field.name) for part in parts]
+            kinds = {None if v is None else (v.shape[1:], v.dtype, v.device) for v in values}
+            if len(kinds) > 1:
+                raise ValueError(
+                    "parts should be alike in everything but their number of examples, but "
+                    f"different {field.name} came: {', '.join(map(expect.describe, values))}."
+                )
             merged[field.name] = None if values[0] is None else torch.cat(values)
         return Condition(**merged)
 
@@ -109,6 +135,9 @@ def with_null_image(image: Tensor, present: Tensor, null: Tensor) -> Tensor:
 
     image [B, C, H, W], present [B], null [C] -> [B, C + 1, H, W].
     """
+    expect.tensor("image", image, ("B", "C", "H", "W"))
+    expect.tensor("present", present, (len(image),), "bool")
+    expect.tensor("null", null, (image.shape[1],))
     seen = torch.where(present[:, None, None, None], image, null.to(image)[:, None, None])
     flag = present.to(image)[:, None, None, None].expand(-1, 1, *image.shape[2:])
     return torch.cat([seen, flag], dim=1)
@@ -122,6 +151,10 @@ def with_null_token(
 
     tokens [B, L, D], mask [B, L], present [B], null [D] -> tokens [B, L + 1, D], mask [B, L + 1].
     """
+    expect.tensor("tokens", tokens, ("B", "L", "D"))
+    expect.tensor("mask", mask, tuple(tokens.shape[:2]), "bool")
+    expect.tensor("present", present, (len(tokens),), "bool")
+    expect.tensor("null", null, (tokens.shape[2],))
     first = null.to(tokens).expand(len(tokens), 1, -1)
     always = torch.ones_like(present)[:, None]
     return torch.cat([first, tokens], dim=1), torch.cat([always, mask & present[:, None]], dim=1)

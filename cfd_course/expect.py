@@ -46,6 +46,21 @@ def tensor(name, value, shape, kind="float", advice="") -> torch.Tensor:
     return value
 
 
+def numbers(name, values) -> torch.Tensor:
+    """Pass on finite real numbers, a tensor or nested lists, as a tensor in float64."""
+    try:
+        kind = torch.as_tensor(values).dtype
+        right = not kind.is_complex and kind != torch.bool
+        result = torch.as_tensor(values, dtype=torch.float64) if right else None
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        result = None
+    if result is None:
+        raise TypeError(f"{name} should be real numbers, but {describe(values)} came.")
+    if not bool(result.isfinite().all()):
+        raise ValueError(f"{name} should be finite, but {describe(values)} came.")
+    return result
+
+
 def whole(name, value, low, high=None, advice="") -> int:
     """Pass on a whole number in low..high."""
     if isinstance(value, bool) or not isinstance(value, int):
@@ -68,6 +83,14 @@ def number(name, value, low=-math.inf, high=math.inf, advice="") -> float:
     return value
 
 
+def instance(name, value, kind, advice=""):
+    """Pass on an object of this class."""
+    if not isinstance(value, kind):
+        wanted = f"{name} should be of type {kind.__name__}"
+        raise TypeError(f"{wanted}, but {describe(value)} came. {advice}".strip())
+    return value
+
+
 def choice(name, value, options):
     """Pass on one of the options."""
     if not any(value == option for option in options if type(value) is type(option)):
@@ -82,6 +105,21 @@ def callable_(name, value, contract):
     if not callable(value):
         raise TypeError(f"{name} should be callable as {contract}, but {describe(value)} came.")
     return value
+
+
+def device(name, value) -> torch.device:
+    """Pass on a device that this machine has."""
+    try:
+        right = isinstance(value, (str, int, torch.device)) and not isinstance(value, bool)
+        found = torch.empty(0, device=value).device if right else None
+    except (RuntimeError, AssertionError):  # an unknown name; a torch built without it
+        found = None
+    if found is None:
+        raise ValueError(
+            f'{name} should be a device that torch finds here, such as "cpu", but '
+            f"{describe(value)} came."
+        )
+    return found
 
 
 def random_source(name, value):

@@ -1,7 +1,5 @@
 """Classifier-free guidance: turns a network and a condition into a denoiser."""
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -31,12 +29,9 @@ def guide(network, condition: Condition | None = None, scale=1.0):
     expect.callable_("network", network, "network(x_t, t, condition)")
     if not callable(scale):
         expect.number("scale", scale)
-    if condition is not None and not isinstance(condition, Condition):
-        raise TypeError(
-            f"condition should be a Condition or None, but {expect.describe(condition)} came."
-        )
     if condition is None:
         return lambda x_t, t: network(x_t, t, None)
+    expect.instance("condition", condition, Condition, "None means no condition at all.")
     if hasattr(network, "encode_tokens"):
         with torch.no_grad():
             condition = network.encode_tokens(condition)
@@ -44,16 +39,22 @@ def guide(network, condition: Condition | None = None, scale=1.0):
     both = Condition.concatenate([absent, condition])
 
     def denoise(x_t: Tensor, t) -> Tensor:
-        strength = scale(t) if callable(scale) else scale
-        if not math.isfinite(strength):
-            raise ValueError(f"scale should be finite, but {strength} came at t = {t}.")
+        expect.tensor("x_t", x_t, None)
+        if x_t.ndim == 0 or len(x_t) != len(condition):
+            raise ValueError(
+                f"x_t should have one row for each of the condition's {len(condition)} examples, "
+                f"but {expect.describe(x_t)} came."
+            )
+        strength = expect.number("scale(t)", scale(t)) if callable(scale) else scale
         if strength == 1:
             return network(x_t, t, condition)
         if strength == 0:
             return network(x_t, t, absent)
         if isinstance(t, Tensor) and t.ndim == 1:
             t = torch.cat([t, t])
-        null, conditional = network(torch.cat([x_t, x_t]), t, both).chunk(2)
+        predicted = network(torch.cat([x_t, x_t]), t, both)
+        expect.tensor("what network returned", predicted, (2 * len(x_t), *x_t.shape[1:]))
+        null, conditional = predicted.chunk(2)
         return null + strength * (conditional - null)
 
     return denoise

@@ -23,26 +23,35 @@ class GaussianMixture:
     """
 
     def __init__(self, means, covariances, weights=None, labels=None):
-        self.means = _numbers("means", means)
+        self.means = expect.numbers("means", means)
         expect.tensor("means", self.means, ("K", "D"))
         count, dimensions = self.means.shape
-        self.covariances = _numbers("covariances", covariances)
+        self.covariances = expect.numbers("covariances", covariances)
         expect.tensor("covariances", self.covariances, (count, dimensions, dimensions))
-        self.weights = _numbers("weights", torch.ones(count) if weights is None else weights)
+        self.weights = expect.numbers("weights", [1] * count if weights is None else weights)
         expect.tensor("weights", self.weights, (count,))
         if not bool((self.weights > 0).all()):
             raise ValueError(f"weights should be positive, but {self.weights.tolist()} came.")
         self.weights = self.weights / self.weights.sum()
-        self.labels = torch.arange(count) if labels is None else torch.as_tensor(labels)
-        expect.tensor("labels", self.labels, (count,), "int")
-        if not torch.allclose(self.covariances, self.covariances.mT):
-            raise ValueError("covariances should be symmetric: entry [i, j] equal to [j, i].")
+        try:
+            labels = torch.arange(count) if labels is None else torch.as_tensor(labels)
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+            raise TypeError(
+                f"labels should be whole numbers, but {expect.describe(labels)} came."
+            ) from error
+        self.labels = expect.tensor("labels", labels, (count,), "int")
+        lopsided = (self.covariances - self.covariances.mT).abs().max()
+        if lopsided > 1e-6 * self.covariances.abs().max():
+            raise ValueError(
+                "covariances should be symmetric, but entries [i, j] and [j, i] came that differ "
+                f"by {lopsided:g}."
+            )
         # Along its eigenvectors a Gaussian is a product of one-dimensional ones.
         self._variances, self._axes = torch.linalg.eigh(self.covariances)  # [K, D], [K, D, D]
-        if not bool((self._variances > 0).all()):
+        if not bool((self._variances > 1e-12 * self._variances.amax(1, keepdim=True)).all()):
             raise ValueError(
-                "covariances should be positive definite, but the smallest eigenvalue is "
-                f"{self._variances.min():g}."
+                "covariances should be positive definite, but one came with the eigenvalue "
+                f"{self._variances.min():g}. Give every direction some width."
             )
 
     def given(self, label) -> "GaussianMixture":
@@ -69,9 +78,7 @@ class GaussianMixture:
         expect.whole("count", count, 1)
         expect.random_source("generator", generator)
         which = torch.multinomial(self.weights, count, replacement=True, generator=generator)
-        normal = torch.randn(
-            count, self.means.shape[1], dtype=torch.float64, generator=generator
-        )
+        normal = torch.randn(count, self.means.shape[1], dtype=torch.float64, generator=generator)
         along = normal * self._variances[which].sqrt()
         return (self.means[which] + (self._axes[which] @ along[..., None])[..., 0]).float()
 
@@ -95,14 +102,17 @@ class GaussianMixture:
     def denoiser(self, schedule: NoiseSchedule, label: int | None = None):
         """The perfect noise prediction denoise(x_t, t) = E[noise | x_t, label], by Tweedie's
         formula: -sqrt(1 - alpha_bar_t) times the score of x_t."""
-        if not isinstance(schedule, NoiseSchedule):
-            raise TypeError(
-                f"schedule should be a NoiseSchedule, but {expect.describe(schedule)} came."
-            )
+        expect.instance("schedule", schedule, NoiseSchedule)
         mixture = self.given(label)
 
         def denoise(x_t: Tensor, t) -> Tensor:
+            expect.tensor("x_t", x_t, ("B", mixture.means.shape[1]))
             snr = schedule.snr(t)
+            if snr.ndim and len(snr) != len(x_t):
+                raise ValueError(
+                    f"t should be one number, or one for each of the {len(x_t)} examples of x_t, "
+                    f"but {expect.describe(t)} came."
+                )
             alpha_bar = snr / (1 + snr)
             return -(1 / (1 + snr)).sqrt().reshape(-1, 1).to(x_t) * mixture.score(x_t, alpha_bar)
 
@@ -113,9 +123,11 @@ class GaussianMixture:
         component's log density, [B, K, D]."""
         dimensions = self.means.shape[1]
         expect.tensor("x", x, ("B", dimensions))
-        share = torch.as_tensor(alpha_bar, dtype=torch.float64)
+        share = expect.numbers("alpha_bar", alpha_bar)
         if not bool(((share > 0) & (share <= 1)).all()):
-            raise ValueError(f"alpha_bar should be in (0, 1], but {alpha_bar} came.")
+            raise ValueError(
+                f"alpha_bar should be in (0, 1], but {share.min():g}..{share.max():g} came."
+            )
         if share.ndim > 1 or (share.ndim == 1 and len(share) not in (1, len(x))):
             raise ValueError(
                 f"alpha_bar should be one number, or one for each of the {len(x)} points, but "
@@ -128,13 +140,3 @@ class GaussianMixture:
         log_densities = -0.5 * (along**2 / variances + (2 * math.pi * variances).log()).sum(-1)
         gradients = -torch.einsum("kde,bke->bkd", self._axes, along / variances)
         return self.weights.log() + log_densities, gradients
-
-
-def _numbers(name, values) -> Tensor:
-    try:
-        values = torch.as_tensor(values, dtype=torch.float64)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"{name} should be numbers, but {expect.describe(values)} came.") from error
-    if not bool(values.isfinite().all()):
-        raise ValueError(f"{name} should be finite numbers, but there is a NaN or infinity in it.")
-    return values

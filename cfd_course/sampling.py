@@ -31,8 +31,7 @@ class Step:
 def timesteps(schedule: NoiseSchedule, steps: int | None = None) -> list[int]:
     """The t's that a sampler visits: T first, `steps` equal strides, and always 0 at the end.
     All T + 1 if `steps` is not given."""
-    if not isinstance(schedule, NoiseSchedule):
-        raise TypeError(f"schedule should be a NoiseSchedule, {expect.describe(schedule)} came.")
+    expect.instance("schedule", schedule, NoiseSchedule)
     total = schedule.steps
     if steps is None:
         steps = total
@@ -49,9 +48,11 @@ def clip_guess(
     every later step further out. The noise is recomputed, so that x_t is still the mixture of the
     two. Saharia et al., "Imagen" (2022), section 2.3, static thresholding. None: no clipping.
     """
+    expect.instance("schedule", schedule, NoiseSchedule)
     x_0 = schedule.predict_x0(x_t, t, noise)
     if clip is None:
         return x_0, noise
+    expect.number("clip", clip, 1e-6)
     x_0 = x_0.clamp(-clip, clip)
     return x_0, schedule.predict_noise(x_t, t, x_0)
 
@@ -139,9 +140,11 @@ def dpm_solver(
 
 def last(steps: Iterator[Step]) -> Tensor:
     """Run a sampler to its end and return the picture."""
+    expect.instance("steps", steps, Iterator)
+    final = None
     for step in steps:
-        pass
-    return step.x_t
+        final = step
+    return expect.instance("the last of steps", final, Step).x_t
 
 
 def _half_log_snr(share: float) -> float:

@@ -16,26 +16,22 @@ from . import expect
 # Below this share the picture can no longer be told from rounding errors, and dividing by
 # sqrt(alpha_bar) blows every error up. The cosine schedule would go on down to 0.
 FLOOR = 1e-5
+# The smallest beta. Much less would vanish in 1 - beta, and a step would add no noise.
+LEAST = 1e-12
 
 
 class NoiseSchedule:
     """The tables `betas`, `alphas`, `alpha_bars`, each [T + 1] in float64, indexed by t itself.
 
-    betas: the variances beta_1 .. beta_T, each in (0, 1]. Where alpha_bar would fall below 1e-5
+    betas: the variances beta_1 .. beta_T, each in 1e-12..1. Where alpha_bar would fall below 1e-5
     the last steps are replaced by a geometric descent to 1e-5, so every step still adds noise.
     """
 
     def __init__(self, betas):
-        try:
-            betas = torch.as_tensor(betas, dtype=torch.float64)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise TypeError(
-                f"betas should be numbers in (0, 1], but {expect.describe(betas)} came."
-            ) from error
-        expect.tensor("betas", betas, ("T",))
-        if not bool(((betas > 0) & (betas <= 1)).all()):
+        betas = expect.tensor("betas", expect.numbers("betas", betas), ("T",))
+        if not bool(((betas >= LEAST) & (betas <= 1)).all()):
             raise ValueError(
-                f"every beta should be in (0, 1], but they lie in {betas.min():g}..{betas.max():g}."
+                f"betas should be in {LEAST:g}..1, but {betas.min():g}..{betas.max():g} came."
             )
         clean = torch.ones(1, dtype=torch.float64, device=betas.device)
         self.alphas = torch.cat([clean, 1 - betas])
@@ -54,7 +50,8 @@ class NoiseSchedule:
         """DDPM section 4: betas evenly spaced. The ends were chosen for 1000 steps; with fewer
         steps and the same ends, x_T is still partly the picture."""
         expect.whole("steps", steps, 1)
-        return cls(torch.linspace(_beta("first", first), _beta("last", last), steps).double())
+        first, last = _beta("first", first), _beta("last", last)
+        return cls(torch.linspace(first, last, steps, dtype=torch.float64))
 
     @classmethod
     def scaled_linear(
@@ -85,6 +82,7 @@ class NoiseSchedule:
     def to(self, device) -> "NoiseSchedule":
         """The same schedule with its tables on another device. Only for speed: the methods below
         take tensors from any device."""
+        device = expect.device("device", device)
         moved = object.__new__(NoiseSchedule)
         for table in ("betas", "alphas", "alpha_bars"):
             setattr(moved, table, getattr(self, table).to(device))
@@ -125,7 +123,10 @@ class NoiseSchedule:
             s = t - 1
         alpha_bar_s = self._share(s, low=0, name="s", x_0=x_0, x_t=x_t)
         if not bool((alpha_bar_s > alpha_bar_t).all()):
-            raise ValueError("s should be smaller than t: the posterior goes towards the picture.")
+            raise ValueError(
+                f"s should be smaller than t, but s = {s} and t = {t} came: the posterior goes "
+                "towards the picture."
+            )
         alpha = alpha_bar_t / alpha_bar_s
         beta = 1 - alpha
         rest = 1 - alpha_bar_t
@@ -165,7 +166,7 @@ class NoiseSchedule:
 
 
 def _beta(name, value):
-    return expect.number(name, value, 1e-12, 1)
+    return expect.number(name, value, LEAST, 1)
 
 
 def _timestep(name, t, low, high) -> Tensor:
