@@ -9,6 +9,9 @@ PYTHON ?= $(shell for each in python3 python3.14 python3.13 python3.12 python3.1
 # Say, LAB='--no-browser --port 8889'
 LAB ?=
 BIN := .venv/bin
+UV := $(shell command -v uv 2>/dev/null || true)
+INSTALL := $(if $(UV),$(UV) pip install --python $(BIN)/python,$(BIN)/python -m pip install) \
+	--constraint constraints.txt --editable
 
 .PHONY: lab test reset notebooks
 .DELETE_ON_ERROR:
@@ -31,22 +34,17 @@ notebooks: .venv/tester
 
 # The files learner and tester in .venv are stamps: they say that the installation is done.
 .venv/learner: pyproject.toml constraints.txt | .venv/bin/python
-	@$(call install,-e .)
+	@echo "Installing into .venv. The first time downloads up to 3 GB: some minutes."
+	$(INSTALL) .
 	@touch $@
 
-.venv/tester: pyproject.toml constraints.txt | .venv/bin/python
-	@$(call install,-e '.[test,teach]')
-	@touch $@ .venv/learner
-
-define install
-echo "Installing into .venv: up to 3 GB to download the first time, so some minutes."; \
-if command -v uv >/dev/null; then uv pip install --python $(BIN)/python --constraint constraints.txt $(1); \
-else $(BIN)/python -m pip install --constraint constraints.txt $(1); fi
-endef
+.venv/tester: .venv/learner
+	$(INSTALL) ".[test,teach]"
+	@touch $@
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "The course needs Python 3.11 or newer, and found none."; exit 1; }
-	@if command -v uv >/dev/null; then uv venv --seed --python "$(PYTHON)" .venv; \
+	@if test -n "$(UV)"; then $(UV) venv --seed --python "$(PYTHON)" .venv; \
 	elif $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null; then $(PYTHON) -m venv .venv; \
 	else echo "$(PYTHON) cannot make an environment. On Debian and Ubuntu: sudo apt install" \
 		"$$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"; exit 1; fi
