@@ -1,0 +1,100 @@
+"""Run the reference notebooks from a clean kernel and save them with their outputs:
+
+    python -m tests.execute_notebooks                   # all of notebooks/
+    python -m tests.execute_notebooks notebooks/01_forward_noising.ipynb
+    python -m tests.execute_notebooks drafts/07_new.py  # writes notebooks/07_new.ipynb
+
+A .py file is a notebook in jupytext's percent format. There the four cells of an exercise are
+marked in their headers, the last with its points:
+
+    # %% [markdown] exercise="add_noise:task"
+    # %% exercise="add_noise:answer"
+    # %% exercise="add_noise:check"
+    # %% exercise="add_noise:graded" points=2
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+# The same whoever runs it: the kernel would add the version of its Python.
+METADATA = {
+    "kernelspec": {
+        "display_name": "Python 3 (ipykernel)",
+        "language": "python",
+        "name": "python3",
+    },
+    "language_info": {"name": "python"},
+}
+
+
+def read(path: Path) -> NotebookNode:
+    """The notebook of an .ipynb file, or of a .py file in jupytext's percent format."""
+    if path.suffix == ".ipynb":
+        return nbformat.read(path, as_version=4)
+    notebook = jupytext.read(path, fmt="py:percent")
+    for index, cell in enumerate(notebook.cells):
+        cell.id = (
+            f"cell-{index:02d}"  # not random: the saved file changes only where the lesson did
+        )
+        name, _, kind = cell.metadata.pop("exercise", "").partition(":")
+        points = cell.metadata.pop("points", None)
+        if name:
+            cell.metadata["nbgrader"] = {
+                "grade": kind == "graded",
+                "grade_id": f"{name}-{kind}",
+                "locked": kind != "answer",
+                "schema_version": 3,
+                "solution": kind == "answer",
+                "task": False,
+            } | ({"points": int(points)} if kind == "graded" else {})
+    return notebook
+
+
+def execute(notebook: NotebookNode, folder: Path) -> None:
+    """Run all cells in a new kernel whose working folder is `folder`; the outputs are put into the
+    notebook. Raises nbclient's CellExecutionError where a cell does."""
+    notebook.metadata = nbformat.from_dict(METADATA)
+    NotebookClient(
+        notebook,
+        timeout=300,
+        kernel_name="python3",
+        record_timing=False,
+        store_widget_state=False,
+        resources={"metadata": {"path": str(folder)}},
+    ).execute()
+    notebook.metadata = nbformat.from_dict(METADATA)
+    notebook.nbformat_minor = 5
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                # A saved widget is dead; without it, readers see the picture beside it.
+                output.data.pop(WIDGET, None)
+    counts = [c.execution_count for c in notebook.cells if c.cell_type == "code" and c.source]
+    assert counts == list(range(1, len(counts) + 1)), counts
+
+
+def main() -> None:
+    """Run what the command line names."""
+    reference = Path(__file__).resolve().parent.parent / "notebooks"
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("paths", nargs="*", type=Path)
+    for path in parser.parse_args().paths or sorted(reference.glob("*.ipynb")):
+        began = time.monotonic()
+        notebook = read(path)
+        execute(notebook, reference)
+        out = path if path.suffix == ".ipynb" else reference / f"{path.stem}.ipynb"
+        nbformat.write(notebook, out)
+        print(f"{out.name}: {len(notebook.cells)} cells, {time.monotonic() - began:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
