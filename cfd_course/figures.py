@@ -152,6 +152,39 @@ def clouds(
     return figure
 
 
+def arrows(
+    panels: Mapping[str, tuple[Tensor, Tensor]],
+    *,
+    title: str,
+    density=None,
+    points: Mapping[str, Tensor] | None = None,
+    limit: float = 4.0,
+    columns: int = 4,
+) -> Figure:
+    """Arrows, one panel of them each: (where they start, where they go from there), both [N, 2].
+    points: a cloud [M, 2] below the arrows of a panel, by its name. density: as in clouds."""
+    figure = clouds(
+        {name: (points or {}).get(name) for name in panels},
+        title=title,
+        density=density,
+        limit=limit,
+        columns=columns,
+    )
+    for place, (start, way) in zip(figure.axes, panels.values(), strict=False):
+        place.quiver(
+            *(start[:, 0], start[:, 1], way[:, 0], way[:, 1]),
+            angles="xy",
+            scale_units="xy",
+            scale=1,
+            width=0.008,
+            headwidth=4,
+            color=COLOURS[4],
+            zorder=3,
+        )
+        place.scatter(start[:, 0], start[:, 1], s=4, color=COLOURS[4], zorder=3)
+    return figure
+
+
 def _contours(axes, density, limit: float) -> None:
     line = torch.linspace(-limit, limit, 121)
     y, x = torch.meshgrid(line, line, indexing="ij")

@@ -201,8 +201,9 @@ def _tensor_difference(got, wanted) -> str | None:
         got, wanted = got.detach().double(), wanted.detach().double()
         if bool(got.isnan().any()) and not bool(wanted.isnan().any()):
             return "there is a NaN in the result"
-        tolerance = 1e-3 * wanted[wanted.isfinite()].abs().amax() if wanted.numel() else 0
-        wrong = ~torch.isclose(got, wanted, rtol=1e-3, atol=1e-6 + float(tolerance) * 0.1)
+        finite = wanted[wanted.isfinite()].abs()
+        size = float(finite.amax()) if finite.numel() else 0.0
+        wrong = ~torch.isclose(got, wanted, rtol=1e-3, atol=1e-6 + 1e-4 * size, equal_nan=True)
     if not bool(wrong.any()):
         return None
     place = wrong.nonzero()[0].tolist()
