@@ -6,12 +6,15 @@ stand wherever a trained network stands: this is how the mathematics of the cour
 """
 
 import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from . import expect
 from .schedule import NoiseSchedule
+
+Numbers = Tensor | Sequence  # a tensor, or nested lists of numbers
 
 
 class GaussianMixture:
@@ -22,7 +25,13 @@ class GaussianMixture:
     Everything is kept in float64.
     """
 
-    def __init__(self, means, covariances, weights=None, labels=None):
+    def __init__(
+        self,
+        means: Numbers,
+        covariances: Numbers,
+        weights: Numbers | None = None,
+        labels: Numbers | None = None,
+    ):
         self.means = expect.numbers("means", means)
         expect.tensor("means", self.means, ("K", "D"))
         count, dimensions = self.means.shape
@@ -54,7 +63,7 @@ class GaussianMixture:
                 f"{self._variances.min():g}. Give every direction some width."
             )
 
-    def given(self, label) -> "GaussianMixture":
+    def given(self, label: int | None) -> "GaussianMixture":
         """The components with this label, as a mixture of their own: p(x | label)."""
         if label is None:
             return self
@@ -82,24 +91,24 @@ class GaussianMixture:
         along = normal * self._variances[which].sqrt()
         return (self.means[which] + (self._axes[which] @ along[..., None])[..., 0]).float()
 
-    def log_density(self, x: Tensor, alpha_bar=1.0) -> Tensor:
+    def log_density(self, x: Tensor, alpha_bar: float | Tensor = 1.0) -> Tensor:
         """log of the density of x_t at x [B, D], where x_t keeps the share alpha_bar (a number or
         [B]) of the data's variance; 1 is the data itself. Returns [B] in float64."""
-        return torch.logsumexp(self._component_terms(x, alpha_bar)[0], dim=1)
+        return torch.logsumexp(self._component_terms(x, alpha_bar)[0], dim=0)
 
-    def score(self, x: Tensor, alpha_bar=1.0) -> Tensor:
+    def score(self, x: Tensor, alpha_bar: float | Tensor = 1.0) -> Tensor:
         """The gradient of log_density in x, [B, D]: each component's own gradient
         -C_t^-1 (x - m_t), weighted by the chance that x came from it."""
         terms, gradients = self._component_terms(x, alpha_bar)
-        return (terms.softmax(dim=1)[..., None] * gradients).sum(1).to(x.dtype)
+        return (terms.softmax(dim=0)[..., None] * gradients).sum(0).to(x.dtype)
 
-    def label_probability(self, x: Tensor, label: int, alpha_bar=1.0) -> Tensor:
+    def label_probability(self, x: Tensor, label: int, alpha_bar: float | Tensor = 1.0) -> Tensor:
         """The perfect classifier p(label | x_t = x), by Bayes. Returns [B] in float64."""
         expect.choice("label", label, self.labels.unique().tolist())
-        chances = self._component_terms(x, alpha_bar)[0].softmax(dim=1)
-        return chances[:, self.labels == label].sum(1)
+        chances = self._component_terms(x, alpha_bar)[0].softmax(dim=0)
+        return chances[self.labels == label].sum(0)
 
-    def denoiser(self, schedule: NoiseSchedule, label: int | None = None):
+    def denoiser(self, schedule: NoiseSchedule, label: int | None = None) -> Callable[..., Tensor]:
         """The perfect noise prediction denoise(x_t, t) = E[noise | x_t, label], by Tweedie's
         formula: -sqrt(1 - alpha_bar_t) times the score of x_t."""
         expect.instance("schedule", schedule, NoiseSchedule)
@@ -119,8 +128,8 @@ class GaussianMixture:
         return denoise
 
     def _component_terms(self, x: Tensor, alpha_bar) -> tuple[Tensor, Tensor]:
-        """For each point and component: log(weight * density), [B, K]; the gradient of the
-        component's log density, [B, K, D]."""
+        """For each component and point: log(weight * density), [K, B]; the gradient of the
+        component's log density, [K, B, D]."""
         dimensions = self.means.shape[1]
         expect.tensor("x", x, ("B", dimensions))
         share = expect.numbers("alpha_bar", alpha_bar)
@@ -133,10 +142,10 @@ class GaussianMixture:
                 f"alpha_bar should be one number, or one for each of the {len(x)} points, but "
                 f"{expect.describe(share)} came."
             )
-        share = share.reshape(-1, 1, 1)  # [B or 1, 1, 1]
-        away = x.double()[:, None] - share.sqrt() * self.means  # [B, K, D]
-        variances = share * self._variances + 1 - share  # [B or 1, K, D], along the axes
-        along = torch.einsum("kde,bkd->bke", self._axes, away)
+        share = share.reshape(-1, 1)  # [B or 1, 1]
+        away = x.double() - share.sqrt() * self.means[:, None]  # [K, B, D]
+        variances = share * self._variances[:, None] + 1 - share  # [K, B or 1, D], along the axes
+        along = away @ self._axes
         log_densities = -0.5 * (along**2 / variances + (2 * math.pi * variances).log()).sum(-1)
-        gradients = -torch.einsum("kde,bke->bkd", self._axes, along / variances)
-        return self.weights.log() + log_densities, gradients
+        gradients = -(along / variances) @ self._axes.mT
+        return self.weights.log()[:, None] + log_densities, gradients
