@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .. import expect
@@ -162,14 +163,13 @@ class Scenes:
         expect.tensor("relations", self.relations, (len(self),), "int")
         expect.tensor("centres", self.centres, (len(self), 2, 2))
         first, second = self.objects.unbind(1)
-        known = (first >= 0) & (second >= NOTHING) & (self.objects < len(OBJECTS)).all(1)
-        related = (self.relations >= 0) & (self.relations < len(RELATIONS))
-        if not bool(
-            (known & torch.where(second == NOTHING, self.relations == NOTHING, related)).all()
-        ):
+        right = (first >= 0) & (second >= NOTHING) & (self.objects < len(OBJECTS)).all(1)
+        right &= (self.relations >= NOTHING) & (self.relations < len(RELATIONS))
+        right &= (second == NOTHING) == (self.relations == NOTHING)
+        if not bool(right.all()):
             raise ValueError(
                 f"objects should be in 0..{len(OBJECTS) - 1} and relations in "
-                f"0..{len(RELATIONS) - 1}; the second object and the relation may both be -1."
+                f"0..{len(RELATIONS) - 1}; for one object the second and the relation are -1."
             )
 
     def __len__(self) -> int:
@@ -198,6 +198,8 @@ def coverage(objects: Tensor, centres: Tensor) -> Tensor:
     [N, 32, 32]. Within half a pixel of the edge it falls from 1 to 0, which smooths the edge."""
     expect.tensor("objects", objects, ("N",), "int")
     expect.tensor("centres", centres, (len(objects), 2))
+    if not bool(((objects >= NOTHING) & (objects < len(OBJECTS))).all()):
+        raise ValueError(f"objects should be in 0..{len(OBJECTS) - 1}, or -1 for nothing.")
     middles = torch.arange(SIDE) + 0.5
     x = (middles - centres[:, :1])[:, None, :]  # [N, 1, 32]
     y = (middles - centres[:, 1:])[:, :, None]  # [N, 32, 1]
@@ -236,7 +238,7 @@ def sample_scenes(
     relations = torch.randint(len(RELATIONS), (count,), generator=generator)
     if split != "held-out pairs":
         single = torch.rand(count, generator=generator) < SINGLES
-        alone = torch.nn.functional.pad(one_of(singles), (0, 1), value=NOTHING)
+        alone = F.pad(one_of(singles), (0, 1), value=NOTHING)
         objects = torch.where(single[:, None], alone, objects)
         relations = torch.where(single, NOTHING, relations)
     return Scenes(objects, relations, _place(objects, relations, generator))
@@ -244,7 +246,7 @@ def sample_scenes(
 
 def parse(captions: Sequence[str], generator: torch.Generator | None = None) -> Scenes:
     """Scenes that show what the captions say, at random places."""
-    if isinstance(captions, str) or not len(captions):
+    if not isinstance(captions, Sequence) or isinstance(captions, str) or not captions:
         raise ValueError(
             f"captions should be a list of captions, but {expect.describe(captions)} came."
         )
@@ -257,9 +259,9 @@ def parse(captions: Sequence[str], generator: torch.Generator | None = None) -> 
 
 
 def _place(objects: Tensor, relations: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Centres [B, 2, 2], uniform among the places that make the relation plain: a gap of at least
-    GAP along its axis, and across it less between the centres than the larger radius, so that
-    at least half of the smaller object lies level with the other."""
+    """Centres [B, 2, 2], at random, but so that the relation is plain: a gap of at least GAP along
+    its axis; across it the centres are no further apart than the larger radius, so that at least
+    half of the smaller object lies level with the other."""
 
     def between(low, high):
         return low + (high - low) * torch.rand(len(objects), generator=generator)
@@ -277,10 +279,8 @@ def _place(objects: Tensor, relations: Tensor, generator: torch.Generator | None
         SIDE - MARGIN - torch.maximum(near, far + offset),
     )
     across = torch.stack([across_near, across_near + offset], dim=1)
-    sideways = (relations // 2 == 0)[:, None]
-    pair = torch.stack(
-        [torch.where(sideways, along, across), torch.where(sideways, across, along)], dim=2
-    )
+    pair = torch.stack([along, across], dim=2)
+    pair = torch.where((relations // 2 == 0)[:, None, None], pair, pair.flip(2))
     pair = torch.where(backwards[..., None], pair.flip(1), pair)
     reach = MARGIN + radii[:, 0]
     alone = torch.stack([between(reach, SIDE - reach), between(reach, SIDE - reach)], dim=1)

@@ -1,0 +1,130 @@
+"""How good pictures are, how faithful to what was asked, and how diverse."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import expect
+from .datasets.shapes import (
+    COLOUR_OF,
+    GROUND,
+    NOTHING,
+    PALETTE,
+    RELATIONS,
+    SHAPES,
+    SIDE,
+    Scenes,
+    canonical,
+    coverage,
+)
+
+# --- Reading captioned scenes (datasets.shapes) without a network ---------------------------------
+
+UNREADABLE = "unreadable"
+# A pixel this far from the ground in RGB shows something; the colours are at least 1.15 away.
+SEEN = 0.5
+# Unreadable is a picture whose mean squared difference from the scene that was read, drawn again,
+# exceeds this in some window of 5x5 pixels. Noise of standard deviation 0.1 makes half of it.
+TOLERANCE = 0.04
+
+
+def read_captions(pictures: Tensor) -> list[str]:
+    """What the pictures [B, 3, 32, 32] show, in canonical captions (only "left of" and "above"),
+    or "unreadable" where that, drawn again, looks different."""
+    scenes = read_scenes(pictures)
+    different = (pictures.float().cpu() - scenes.draw()).square().mean(dim=1, keepdim=True)
+    different = F.avg_pool2d(different, 5, stride=1, padding=2).amax(dim=(1, 2, 3))
+    return [
+        caption if near else UNREADABLE
+        for caption, near in zip(scenes.captions(), (different < TOLERANCE).tolist(), strict=True)
+    ]
+
+
+def shows(pictures: Tensor, captions: Sequence[str]) -> Tensor:
+    """Whether each of the pictures [B, 3, 32, 32] shows what its caption says, [B], bool.
+    Captions of the same meaning count as the same; an unreadable picture shows nothing."""
+    read = read_captions(pictures)
+    if not isinstance(captions, Sequence) or isinstance(captions, str):
+        raise TypeError(f"captions should be a list, but {expect.describe(captions)} came.")
+    if len(captions) != len(read):
+        raise ValueError(
+            f"captions should be one for each picture, but {len(captions)} captions and "
+            f"{len(read)} pictures came."
+        )
+    asked = [canonical(caption) for caption in captions]
+    return torch.tensor([a == b for a, b in zip(read, asked, strict=True)])
+
+
+@torch.no_grad()
+def read_scenes(pictures: Tensor) -> Scenes:
+    """The scenes nearest to the pictures [B, 3, 32, 32] in [-1, 1], whether they are near or not.
+
+    Cuts the picture in two along its widest empty strip; finds the colour of each part, then how
+    much of each pixel that colour covers; of the 12 shapes and sizes, centred on it, keeps the one
+    that covers most nearly the same.
+    """
+    expect.tensor("pictures", pictures, ("B", 3, SIDE, SIDE))
+    pictures = pictures.float().cpu()
+    if not bool((pictures.abs() <= 1).all()):
+        raise ValueError(
+            "pictures should lie in [-1, 1], but some values are outside or NaN. "
+            "Use pictures.clamp(-1, 1)."
+        )
+    away = pictures - GROUND[:, None, None]
+    seen = away.norm(dim=1) > SEEN  # [B, 32, 32]
+    across, x = _widest_gap(seen.any(dim=1))
+    down, y = _widest_gap(seen.any(dim=2))
+    sideways, single = across > down, (across == 0) & (down == 0)
+    middles = torch.arange(SIDE) + 0.5
+    first = torch.where(
+        sideways[:, None, None], middles < x[:, None, None], (middles < y[:, None])[..., None]
+    )
+    first = first | single[:, None, None]
+    # The soft edges of an object lie within a pixel of what is seen of it.
+    near = F.max_pool2d(seen[:, None].float(), 3, stride=1, padding=1)
+    parts = near * torch.stack([first, ~first], dim=1)  # [B, 2, 32, 32]
+
+    # Whatever the coverage, a pixel differs from the ground in the direction of its colour.
+    contrasts = PALETTE - GROUND  # [8, 3]
+    light = torch.einsum("bphw,bchw->bpc", parts, away)
+    colours = (light @ F.normalize(contrasts, dim=1).mT).argmax(dim=2)  # [B, 2]
+    scaled = (contrasts / contrasts.square().sum(dim=1, keepdim=True))[colours]
+    covered = torch.einsum("bpc,bchw->bphw", scaled, away) * parts
+    covered = covered.flatten(0, 1)  # [2B, 32, 32]
+
+    kinds = (COLOUR_OF == 0).nonzero()[:, 0]  # [12], one object of each size and shape
+    middle = torch.full((len(kinds), 2), SIDE / 2)
+    centres = _centroid(covered) + (middle - _centroid(coverage(kinds, middle)))[:, None]
+    errors = [
+        (coverage(kind.expand(len(centre)), centre) - covered).square().sum(dim=(1, 2))
+        for kind, centre in zip(kinds, centres, strict=True)
+    ]
+    best = torch.stack(errors).argmin(dim=0)  # [2B]
+    objects = (kinds[best] + colours.flatten() * len(SHAPES)).reshape(-1, 2)
+    objects[:, 1] = torch.where(single, NOTHING, objects[:, 1])
+    relation = torch.where(sideways, RELATIONS.index("left of"), RELATIONS.index("above"))
+    relations = torch.where(single, NOTHING, relation)
+    centres = centres[best, torch.arange(len(best))].reshape(-1, 2, 2)
+    return Scenes(objects, relations, centres)
+
+
+def _widest_gap(occupied: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each row of occupied [B, N], bool: the width of the widest gap between two occupied
+    places, 0 if there is none, and where its middle lies, both [B]."""
+    places = torch.arange(occupied.shape[1])
+    last = torch.where(occupied, places, -1).cummax(dim=1).values
+    before = F.pad(last[:, :-1], (1, 0), value=-1)  # the nearest occupied place to the left
+    width = torch.where(occupied & (before >= 0), places - before - 1, 0)
+    width, end = width.max(dim=1)
+    return width, end - width / 2
+
+
+def _centroid(covered: Tensor) -> Tensor:
+    """Where the middle of what is covered lies: [N, 32, 32] -> [N, 2], x and y in pixels."""
+    middles = torch.arange(SIDE) + 0.5
+    area = covered.sum(dim=(1, 2)).clamp(min=1e-6)
+    return (
+        torch.stack([covered.sum(dim=1) @ middles, covered.sum(dim=2) @ middles], 1) / area[:, None]
+    )
