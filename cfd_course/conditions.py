@@ -84,7 +84,7 @@ class Condition:
         """The same condition, told to nobody."""
         return replace(self, present=torch.zeros_like(self.present))
 
-    def to(self, device) -> "Condition":
+    def to(self, device: str | torch.device) -> "Condition":
         """The same condition on another device."""
         device = expect.device("device", device)
         return self._each(lambda tensor: tensor.to(device))

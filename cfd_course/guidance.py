@@ -1,5 +1,7 @@
 """Classifier-free guidance: turns a network and a condition into a denoiser."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -13,7 +15,11 @@ def paper_scale(w: float) -> float:
     return 1 + expect.number("w", w)
 
 
-def guide(network, condition: Condition | None = None, scale=1.0):
+def guide(
+    network: Callable[..., Tensor],
+    condition: Condition | None = None,
+    scale: float | Callable[..., float] = 1.0,
+) -> Callable[..., Tensor]:
     """A denoiser, denoise(x_t, t) -> noise, that follows the condition `scale` times as much:
 
         null + scale * (conditional - null)

@@ -7,6 +7,7 @@ t runs over 1..T; t = 0 is the clean picture, alpha_bar_0 = 1.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -27,7 +28,7 @@ class NoiseSchedule:
     the last steps are replaced by a geometric descent to 1e-5, so every step still adds noise.
     """
 
-    def __init__(self, betas):
+    def __init__(self, betas: Tensor | Sequence[float]):
         betas = expect.tensor("betas", expect.numbers("betas", betas), ("T",))
         if not bool(((betas >= LEAST) & (betas <= 1)).all()):
             raise ValueError(
@@ -79,7 +80,7 @@ class NoiseSchedule:
         """T, the number of noising steps."""
         return len(self.betas) - 1
 
-    def to(self, device) -> "NoiseSchedule":
+    def to(self, device: str | torch.device) -> "NoiseSchedule":
         """The same schedule with its tables on another device. Only for speed: the methods below
         take tensors from any device."""
         device = expect.device("device", device)
@@ -88,7 +89,7 @@ class NoiseSchedule:
             setattr(moved, table, getattr(self, table).to(device))
         return moved
 
-    def add_noise(self, x_0: Tensor, t, noise: Tensor) -> Tensor:
+    def add_noise(self, x_0: Tensor, t: int | Tensor, noise: Tensor) -> Tensor:
         """x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) noise. DDPM equation 4.
 
         x_0, noise: [B, ...]; t: a whole number or [B], in 1..T. Returns the shape of x_0.
@@ -96,18 +97,20 @@ class NoiseSchedule:
         alpha_bar = self._share(t, x_0=x_0, noise=noise)
         return alpha_bar.sqrt().to(x_0) * x_0 + (1 - alpha_bar).sqrt().to(x_0) * noise
 
-    def predict_x0(self, x_t: Tensor, t, noise: Tensor) -> Tensor:
+    def predict_x0(self, x_t: Tensor, t: int | Tensor, noise: Tensor) -> Tensor:
         """The clean picture, if `noise` is what was added: add_noise solved for x_0. DDPM
         equation 15. Arguments as in add_noise."""
         alpha_bar = self._share(t, x_t=x_t, noise=noise)
         return (x_t - (1 - alpha_bar).sqrt().to(x_t) * noise) / alpha_bar.sqrt().to(x_t)
 
-    def predict_noise(self, x_t: Tensor, t, x_0: Tensor) -> Tensor:
+    def predict_noise(self, x_t: Tensor, t: int | Tensor, x_0: Tensor) -> Tensor:
         """The noise, if `x_0` is the clean picture: add_noise solved for the noise."""
         alpha_bar = self._share(t, x_t=x_t, x_0=x_0)
         return (x_t - alpha_bar.sqrt().to(x_t) * x_0) / (1 - alpha_bar).sqrt().to(x_t)
 
-    def posterior(self, x_0: Tensor, x_t: Tensor, t, s=None) -> tuple[Tensor, Tensor]:
+    def posterior(
+        self, x_0: Tensor, x_t: Tensor, t: int | Tensor, s: int | Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Mean and variance of q(x_s | x_t, x_0) for s < t (s = t - 1 if not given). DDPM
         equations 6 and 7, with alpha = alpha_bar_t / alpha_bar_s and beta = 1 - alpha:
 
@@ -135,7 +138,7 @@ class NoiseSchedule:
         ).to(x_t) * x_t
         return mean, ((1 - alpha_bar_s) / rest * beta).to(x_t)
 
-    def snr(self, t) -> Tensor:
+    def snr(self, t: int | Tensor) -> Tensor:
         """Signal-to-noise ratio alpha_bar_t / (1 - alpha_bar_t), in float64; t as in add_noise.
         Kingma et al., "Variational Diffusion Models" (2021), section 3.1."""
         alpha_bar = self.alpha_bars[_timestep("t", t, 1, self.steps).to(self.alpha_bars.device)]

@@ -235,7 +235,7 @@ class Unet(nn.Module):
         self.norm_out = nn.GroupNorm(GROUPS, first)
         self.conv_out = zeroed(nn.Conv2d(first, image_channels * patch**2, 3, padding=1))
 
-    def forward(self, x_t: Tensor, t, condition: Condition | None = None) -> Tensor:
+    def forward(self, x_t: Tensor, t: int | Tensor, condition: Condition | None = None) -> Tensor:
         """x_t [B, image_channels, H, W], t a whole number or [B] -> the noise, shaped like x_t.
 
         No condition is the same as one that is absent for everybody.
@@ -278,7 +278,9 @@ class Unet(nn.Module):
             embedding = embedding + self.from_tokens((tokens * counts).sum(1) / counts.sum(1))
         return embedding
 
-    def encode(self, h, embedding, tokens=None, mask=None) -> tuple[Tensor, list[Tensor]]:
+    def encode(
+        self, h: Tensor, embedding: Tensor, tokens: Tensor | None = None, mask: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
         """Down through the levels. Returns the coarsest features, and every level's features for
         the way back up, fine to coarse."""
         skips = []
@@ -291,7 +293,14 @@ class Unet(nn.Module):
                 h = self.downsample[level](h)
         return h, skips
 
-    def decode(self, h, skips, embedding, tokens=None, mask=None) -> Tensor:
+    def decode(
+        self,
+        h: Tensor,
+        skips: list[Tensor],
+        embedding: Tensor,
+        tokens: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
         """Up through the levels, each with its skip from the way down."""
         for level in reversed(range(len(self.up_blocks))):
             h = self.up_blocks[level](torch.cat([h, skips[level]], dim=1), embedding)
