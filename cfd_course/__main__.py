@@ -66,7 +66,8 @@ def train(
     steps = expect.whole("--steps", usual_steps if steps is None else steps, 1)
     folder = Path("training", name) if folder is None else folder
     out = folder / f"{name}.safetensors" if out is None else out
-    with tqdm(total=steps, desc=name, unit="step") as bar:
+    # Without the delay an empty bar would stand before a message about a mistake.
+    with tqdm(total=steps, desc=name, unit="step", delay=0.001) as bar:
         for number, loss in recipe(out, data, folder, steps, start):
             bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
             bar.update(number - bar.n)
@@ -83,9 +84,10 @@ def evaluate(
 ) -> None:
     """Measure a shipped checkpoint and write the numbers to a JSON file."""
     from . import expect
-    from .metrics import evaluate_digits
 
     expect.choice("NAME", name, ["digits"])
+    from .metrics import evaluate_digits
+
     text = json.dumps(evaluate_digits(data), indent=1, allow_nan=False)
     out = Path("data", "results", f"{name}.json") if out is None else out
     out.parent.mkdir(parents=True, exist_ok=True)
