@@ -185,6 +185,35 @@ def arrows(
     return figure
 
 
+def heat_maps(
+    panels: Mapping[str, Tensor],
+    *,
+    title: str,
+    x_label: str = "",
+    y_label: str = "",
+    mark: tuple[int, int] | None = None,
+    size: tuple[float, float] = (2.6, 2.6),
+) -> Figure:
+    """Tables of numbers [H, W] as pictures side by side, each from its smallest value (dark) to
+    its largest (bright). mark: (row, column) of a place to ring in every panel; size: width and
+    height of a panel, in inches."""
+    with plt.rc_context(STYLE | {"axes.grid": False}):
+        figure, axes = _panels(1, len(panels), *size, title)
+        for place, (name, values) in zip(axes.flat, panels.items(), strict=True):
+            place.imshow(
+                np.asarray(values.detach().float()),
+                cmap="viridis",
+                aspect="auto",
+                interpolation="nearest",
+            )
+            if mark is not None:
+                place.plot(mark[1], mark[0], "o", ms=11, mfc="none", mec="white", mew=3)
+                place.plot(mark[1], mark[0], "o", ms=11, mfc="none", mec="black", mew=1)
+            place.set_title(_wrapped(name, int(size[0] * 12)), fontsize=9)
+            place.set(xlabel=x_label, ylabel=y_label)
+    return figure
+
+
 def _contours(axes, density, limit: float) -> None:
     line = torch.linspace(-limit, limit, 121)
     y, x = torch.meshgrid(line, line, indexing="ij")
