@@ -1,0 +1,746 @@
+"""The loss, the training loop, its saved state under kill -9, and checkpoints."""
+
+import copy
+import json
+import math
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from accelerate import PartialState
+from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, IterableDataset
+
+from cfd_course.conditions import Condition
+from cfd_course.datasets import batches
+from cfd_course.mixtures import GaussianMixture
+from cfd_course.schedule import NoiseSchedule
+from cfd_course.training import (
+    faster_precision,
+    learning_rate_at,
+    load_checkpoint,
+    load_weights,
+    noise_loss,
+    save_checkpoint,
+    train,
+    update_average,
+)
+from cfd_course.unet import Unet
+
+SCHEDULE = NoiseSchedule.cosine(100)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Networks this small only lose by sharing the work, and the same number of threads in every
+    process makes their sums equal to the last bit."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def randn(*shape, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+PICTURES = randn(15, 1, 4, 4).clamp(-1, 1)
+LABELS = Condition(tokens=torch.arange(15)[:, None] % 3)
+
+
+def small_network(seed: int = 0, width: int = 8) -> Unet:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return Unet(1, (width, 16), token_encoder=nn.Embedding(3, 8), heads=2)
+
+
+def same_weights(one: nn.Module, other: nn.Module) -> bool:
+    """Bit for bit."""
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+def finish(steps):
+    """The last of the steps."""
+    return deque(steps, maxlen=1).pop()
+
+
+# The loss
+
+
+def test_loss_by_hand():
+    schedule = NoiseSchedule([0.19, 0.36])  # alpha_bar: 0.81, 0.5184 = 0.72 squared
+    x_0 = torch.tensor([[1.0, -0.5], [0.25, 0.0]])
+    noise = torch.tensor([[0.5, 2.0], [-1.0, 1.5]])
+    t = torch.tensor([1, 2])
+    total = 0.0
+    for kept, row in ((0.81, 0), (0.5184, 1)):
+        for column in range(2):
+            x = math.sqrt(kept) * x_0[row, column] + math.sqrt(1 - kept) * noise[row, column]
+            total += float(2 * x + t[row] - noise[row, column]) ** 2
+    loss = noise_loss(lambda x_t, t, condition: 2 * x_t + t[:, None], schedule, x_0, None, t, noise)
+    assert loss.item() == pytest.approx(total / 4, rel=1e-5)
+
+
+def exact_network(mixture: GaussianMixture):
+    denoise = mixture.denoiser(SCHEDULE)
+    return lambda x_t, t, condition: denoise(x_t, t)
+
+
+@pytest.mark.parametrize("t", [1, 30, 70, 100])
+def test_loss_at_its_floor(t):
+    """Of one Gaussian with variances v along its axes, the noise given x_t has the variance
+    alpha_bar v / (alpha_bar v + 1 - alpha_bar): no network can do better, the exact one does."""
+    mixture = GaussianMixture([[1.0, -2.0]], [[[0.5, 0.2], [0.2, 0.3]]])
+    variances = torch.linalg.eigvalsh(mixture.covariances[0])
+    kept = SCHEDULE.alpha_bars[t]
+    floor = (kept * variances / (kept * variances + 1 - kept)).mean().item()
+    count = 40_000
+    x_0 = mixture.sample(count, torch.Generator().manual_seed(0))
+    times, noise = torch.full((count,), t), randn(count, 2, seed=1)
+    network = exact_network(mixture)
+    loss = noise_loss(network, SCHEDULE, x_0, None, times, noise).item()
+    assert loss == pytest.approx(floor, rel=0.03)
+
+    def off(x_t, t, condition):
+        return network(x_t, t, condition) + 0.5
+
+    worse = noise_loss(off, SCHEDULE, x_0, None, times, noise).item()
+    assert worse - loss == pytest.approx(0.25, abs=0.02)
+
+
+def test_a_trained_network_comes_near_the_floor():
+    """Points of a mixture as 1x1 pictures with two channels. Predicting nothing costs 1."""
+    mixture = GaussianMixture(
+        [[1.0, 0.5], [-1.0, -0.5], [0.5, -1.0]], 0.04 * torch.eye(2).expand(3, 2, 2)
+    )
+
+    class Points:
+        """512 fresh points a batch, from torch's global random numbers."""
+
+        def __iter__(self):
+            for _ in range(100):
+                yield mixture.sample(512)[:, :, None, None], None
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = Unet(2, (64,), attention=(), heads=1)
+    average = finish(
+        train(network, SCHEDULE, Points(), 400, learning_rate=3e-3, decay=0.98)
+    ).average
+    source = torch.Generator().manual_seed(1)
+    x_0, noise = mixture.sample(20_000, source), randn(20_000, 2, seed=2)
+    t = torch.randint(1, 101, (20_000,), generator=source)
+
+    def learned(x_t, t, condition):
+        with torch.no_grad():
+            return average(x_t[:, :, None, None], t)[:, :, 0, 0]
+
+    floor = noise_loss(exact_network(mixture), SCHEDULE, x_0, None, t, noise).item()
+    loss = noise_loss(learned, SCHEDULE, x_0, None, t, noise).item()
+    nothing = noise_loss(lambda x, t, c: torch.zeros_like(x), SCHEDULE, x_0, None, t, noise).item()
+    assert nothing == pytest.approx(1, abs=0.02)
+    assert floor < loss < floor + 0.15 * (nothing - floor)
+
+
+def test_loss_refuses_another_shape():
+    with pytest.raises(ValueError, match="what network returned should have shape"):
+        noise_loss(
+            lambda x, t, c: x[:, :1], SCHEDULE, randn(2, 3), None, torch.tensor([1, 2]), randn(2, 3)
+        )
+
+
+# The parts of a step
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.9, 0.999, 1.0])
+def test_average_is_pytorch(decay):
+    network, average = small_network(1), small_network(2)
+    theirs = copy.deepcopy(average)
+    get_ema_multi_avg_fn(decay)(list(theirs.parameters()), list(network.parameters()), 0)
+    update_average(average, network, decay)
+    assert same_weights(average, theirs)
+
+
+def test_average_copies_buffers():
+    network, average = nn.BatchNorm1d(2), nn.BatchNorm1d(2)
+    network(randn(5, 2))
+    update_average(average, network, 0.9)
+    assert torch.equal(average.running_mean, network.running_mean)
+    assert average.num_batches_tracked == 1
+
+
+def test_average_refuses_another_network():
+    with pytest.raises(ValueError, match="average should be a copy of network"):
+        update_average(small_network(), small_network(width=16), 0.9)
+
+
+def test_learning_rate():
+    rates = [learning_rate_at(number, 110, 2.0, 10) for number in range(1, 111)]
+    assert rates[:10] == pytest.approx([0.2 * number for number in range(1, 11)])
+    assert rates[59] == pytest.approx(1.0)  # halfway down the cosine
+    assert rates[34] == pytest.approx(1 + math.sqrt(0.5))  # a quarter of the way
+    assert rates[-1] == pytest.approx(0, abs=1e-12)
+    assert rates[9:] == sorted(rates[9:], reverse=True)
+    assert learning_rate_at(1, 50, 2.0, 0) < 2.0 and learning_rate_at(5, 50, 2.0, 100) == 0.1
+
+
+class Recorder(nn.Module):
+    """Predicts the noise as a multiple of x_t, and keeps what it was called with."""
+
+    def __init__(self):
+        super().__init__()
+        self.multiple = nn.Parameter(torch.tensor(0.1))
+        self.calls = []
+
+    def forward(self, x_t, t, condition):
+        self.calls.append((x_t, t, condition))
+        return self.multiple * x_t
+
+
+@pytest.mark.parametrize("size", [5, 500])
+def test_the_loop_by_hand(size):
+    """Twelve steps of AdamW, clipped gradient, warm-up and average, redone with plain tensors."""
+    x_0 = randn(size, 1, 2, 2)
+    network, settings = Recorder(), {"learning_rate": 0.1, "warm_up": 4, "weight_decay": 0.1}
+    steps = list(train(network, SCHEDULE, [(100 * x_0, None)], 12, decay=0.5, **settings))
+    assert [step.number for step in steps] == list(range(1, 13))
+    value = torch.tensor(0.1, requires_grad=True)
+    average = value.detach().clone()
+    optimizer = torch.optim.AdamW([value], betas=(0.9, 0.99), weight_decay=0.1)
+    clipped = False
+    for number, (x_t, t, _) in enumerate(network.calls, start=1):
+        noise = SCHEDULE.predict_noise(x_t.double(), t, 100 * x_0.double()).float()
+        loss = (value * x_t - noise).square().mean()
+        assert steps[number - 1].loss == pytest.approx(loss.item(), rel=1e-3)
+        optimizer.zero_grad()
+        loss.backward()
+        clipped |= value.grad.abs().item() > 1
+        value.grad /= max(value.grad.abs().item(), 1)
+        optimizer.param_groups[0]["lr"] = learning_rate_at(number, 12, 0.1, 4)
+        optimizer.step()
+        decay = min(0.5, (1 + number) / (10 + number))
+        average = decay * average + (1 - decay) * value.detach()
+    assert clipped
+    assert network.multiple.item() == pytest.approx(value.item(), rel=1e-3)
+    assert steps[-1].average.multiple.item() == pytest.approx(average.item(), rel=1e-3)
+
+
+def test_what_the_network_is_shown():
+    """Every t from 1 to T, standard normal noise, and as many hidden conditions as were asked
+    for, decided for each example: bounds of five standard deviations."""
+    network = Recorder()
+    x_0 = randn(1000, 1, 2, 2)
+    condition = Condition(tokens=torch.arange(1000)[:, None])
+    finish(train(network, SCHEDULE, [(x_0, condition)], 10, drop=0.2))
+    t = torch.cat([t for _, t, _ in network.calls])
+    assert t.unique().tolist() == list(range(1, 101))
+    assert (t.bincount()[1:] - 100).abs().max() < 50
+    noise = torch.cat(
+        [SCHEDULE.predict_noise(x_t.double(), t, x_0.double()) for x_t, t, _ in network.calls]
+    )
+    assert noise.mean().abs() < 5 / math.sqrt(40_000)
+    assert abs(noise.var() - 1) < 5 * math.sqrt(2 / 40_000)
+    hidden = torch.stack([~condition.present for _, _, condition in network.calls])
+    assert abs(int(hidden.sum()) - 2000) < 5 * math.sqrt(10_000 * 0.2 * 0.8)
+    assert not (hidden[0] == hidden[1]).all()
+
+
+def test_training_learns():
+    network = small_network()
+    losses = [step.loss for step in train(network, SCHEDULE, [(PICTURES, LABELS)], 150, warm_up=10)]
+    assert sum(losses[-20:]) < 0.75 * sum(losses[:20])
+    assert losses[0] == pytest.approx(1, abs=0.5)  # the untrained network predicts no noise
+
+
+def test_the_seed_decides():
+    runs = []
+    for seed in (0, 0, 1):
+        torch.rand(3)  # whatever was drawn before
+        runs.append(small_network())
+        finish(train(runs[-1], SCHEDULE, batches(PICTURES, LABELS, 4), 5, seed=seed))
+    assert same_weights(runs[0], runs[1]) and not same_weights(runs[0], runs[2])
+
+
+def test_the_callers_random_numbers_go_on():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    finish(train(small_network(), SCHEDULE, batches(PICTURES, LABELS, 4), 5))
+    assert torch.equal(torch.rand(3), expected)
+
+
+# Going on where it stopped
+
+
+def rows(numbers):
+    return PICTURES[numbers], LABELS[numbers]
+
+
+class Stream(IterableDataset):
+    """Pictures without a known length."""
+
+    def __iter__(self):
+        return iter(range(10))
+
+
+class Drawn:
+    """Batches drawn from torch's global random numbers."""
+
+    def __iter__(self):
+        for _ in range(4):
+            yield rows(torch.randint(15, (4,)).tolist())
+
+
+SOURCES = {
+    "list": lambda: [rows([0, 1, 2]), rows([3, 4]), rows([5, 6, 7])],
+    "loader": lambda: batches(PICTURES, LABELS, 4),
+    "loader with its own generator": lambda: DataLoader(
+        range(15), 4, shuffle=True, collate_fn=rows, generator=torch.Generator().manual_seed(9)
+    ),
+    "loader of unknown length": lambda: DataLoader(Stream(), 3, collate_fn=rows),
+    "global random numbers": Drawn,
+}
+
+
+@pytest.mark.parametrize("stop", [3, 6])
+@pytest.mark.parametrize("source", SOURCES)
+def test_resumed_equals_uninterrupted(source, stop, tmp_path):
+    straight = small_network()
+    expected = finish(train(straight, SCHEDULE, SOURCES[source](), 9))
+    for step in train(
+        small_network(), SCHEDULE, SOURCES[source](), 9, folder=tmp_path, save_every=2
+    ):
+        if step.number == stop:
+            break
+    torch.rand(7)
+    resumed = small_network(seed=4)  # its own weights are replaced
+    steps = list(train(resumed, SCHEDULE, SOURCES[source](), 9, folder=tmp_path, save_every=2))
+    assert [step.number for step in steps] == list(range(stop - stop % 2 + 1, 10))
+    assert same_weights(resumed, straight)
+    assert same_weights(steps[-1].average, expected.average)
+    assert steps[-1].loss == expected.loss
+
+
+def test_dropout_resumes_too(tmp_path):
+    def build():
+        network = small_network()
+        network.middle_1 = nn.Sequential()  # stands for a block with dropout
+        network.middle_1.forward = lambda h, embedding: nn.functional.dropout(h, 0.5)
+        return network
+
+    straight = build()
+    finish(train(straight, SCHEDULE, [(PICTURES, LABELS)], 6))
+    next(train(build(), SCHEDULE, [(PICTURES, LABELS)], 6, folder=tmp_path, save_every=1))
+    resumed = build()
+    finish(train(resumed, SCHEDULE, [(PICTURES, LABELS)], 6, folder=tmp_path))
+    assert same_weights(resumed, straight)
+
+
+def test_a_finished_training_goes_on_only_when_asked(tmp_path):
+    network = small_network()
+    last = finish(train(network, SCHEDULE, [(PICTURES, LABELS)], 4, folder=tmp_path))
+    again = list(train(small_network(3), SCHEDULE, [(PICTURES, LABELS)], 4, folder=tmp_path))
+    assert [step.number for step in again] == [4]
+    assert again[0].loss == last.loss and same_weights(again[0].average, last.average)
+    more = list(train(small_network(3), SCHEDULE, [(PICTURES, LABELS)], 6, folder=tmp_path))
+    assert [step.number for step in more] == [5, 6]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"seed": 1},
+        {"drop": 0.5},
+        {"learning_rate": 0.1},
+        {"warm_up": 7},
+        {"weight_decay": 0.5},
+        {"decay": 0.5},
+    ],
+)
+def test_changed_settings_are_named(changed, tmp_path):
+    next(train(small_network(), SCHEDULE, [(PICTURES, LABELS)], 4, folder=tmp_path, save_every=1))
+    resumed = train(small_network(), SCHEDULE, [(PICTURES, LABELS)], 4, folder=tmp_path, **changed)
+    ((name, value),) = changed.items()
+    with pytest.raises(ValueError, match=rf"state\.pt was trained .*{name} was .*, now {value}\."):
+        next(resumed)
+
+
+def truncated(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+DAMAGE = {
+    "truncated": truncated,
+    "empty": lambda path: path.write_bytes(b""),
+    "foreign": lambda path: path.write_text("not a state"),
+    "another file of PyTorch's": lambda path: torch.save({"number": 3, "loss": 0.1}, path),
+    "a list": lambda path: torch.save([1, 2], path),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_state_is_named(damage, tmp_path):
+    next(train(small_network(), SCHEDULE, [(PICTURES, LABELS)], 4, folder=tmp_path, save_every=1))
+    DAMAGE[damage](tmp_path / "state.pt")
+    with pytest.raises(ValueError, match=r"state\.pt cannot be read as a training state"):
+        next(train(small_network(), SCHEDULE, [(PICTURES, LABELS)], 4, folder=tmp_path))
+
+
+def test_state_of_another_network_is_named(tmp_path):
+    next(train(small_network(), SCHEDULE, [(PICTURES, LABELS)], 4, folder=tmp_path, save_every=1))
+    wider = small_network(width=16)
+    with pytest.raises(ValueError, match=r"state\.pt belongs to another network: .*has shape"):
+        next(train(wider, SCHEDULE, [(PICTURES, LABELS)], 4, folder=tmp_path))
+
+
+# Kill -9. Children come from a server that has PyTorch loaded: each starts at once.
+
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["cfd_course.training"])
+KILLED_STEPS = 60
+
+
+def kill_run(folder: Path | None, save_every: int):
+    network = small_network()
+    loader = batches(PICTURES, LABELS, 4)
+    return network, train(
+        network, SCHEDULE, loader, KILLED_STEPS, folder=folder, save_every=save_every
+    )
+
+
+def train_until_killed(folder, save_every, reached):
+    torch.set_num_threads(1)
+    for step in kill_run(folder, save_every)[1]:
+        reached.value = step.number
+
+
+def kill_in_save(folder, save_every, number, half):
+    """Train, and die while the state of this step is written: halfway, or before it is moved."""
+    torch.set_num_threads(1)
+    save = torch.save
+
+    def fatal(state, path):
+        save(state, path)
+        if state["number"] == number:
+            if half:
+                truncated(Path(path))
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    torch.save = fatal
+    finish(kill_run(folder, save_every)[1])
+
+
+def run(target, *arguments):
+    process = PROCESSES.Process(target=target, args=arguments)
+    process.start()
+    return process
+
+
+@pytest.fixture(scope="module")
+def uninterrupted():
+    network, steps = kill_run(None, 1)
+    return network, finish(steps).average
+
+
+@pytest.mark.parametrize("save_every", [1, 7])
+def test_killed_at_random_moments(save_every, tmp_path, uninterrupted):
+    """Four kills. Each loses at most the steps since the last save, and after all of them the
+    weights are those of a run that was never stopped."""
+    reached = PROCESSES.Value("i", 0, lock=False)
+    for _ in range(4):
+        before = reached.value
+        process = run(train_until_killed, tmp_path, save_every, reached)
+        deadline = time.monotonic() + 60
+        while reached.value < before + random.randint(1, 9) and process.is_alive():
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        time.sleep(random.uniform(0, 0.03))
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        seen = reached.value
+        saved = next(kill_run(tmp_path, save_every)[1]).number - 1 if seen >= save_every else 0
+        assert seen - seen % save_every <= saved <= seen + 1
+        reached.value = saved
+    network, steps = kill_run(tmp_path, save_every)
+    average = finish(steps).average
+    assert same_weights(network, uninterrupted[0]) and same_weights(average, uninterrupted[1])
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_killed_in_a_save(half, tmp_path, uninterrupted):
+    process = run(kill_in_save, tmp_path, 3, 9, half)
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    network, steps = kill_run(tmp_path, 3)
+    first = next(steps)
+    assert first.number == 7  # the save of step 6 is whole, the one of step 9 never came to be
+    finish(steps)
+    assert same_weights(network, uninterrupted[0])
+
+
+# Several processes, several precisions
+
+
+def processes_run(size: int) -> tuple[nn.Module, nn.Module]:
+    network = small_network()
+    steps = train(network, SCHEDULE, batches(PICTURES, LABELS, size), 12, drop=0.3, warm_up=2)
+    return network, finish(steps).average
+
+
+SIZES = (4, 5, 3)
+
+
+def in_each_process(folder: Path) -> None:
+    """What `accelerate launch` runs below."""
+    torch.set_num_threads(1)
+    for size in SIZES:
+        network, average = processes_run(size)
+        name = f"{size}-{PartialState().process_index}-of-{PartialState().num_processes}.pt"
+        torch.save((network.state_dict(), average.state_dict()), folder / name)
+    try:
+        processes_run(1)
+    except ValueError as error:
+        (folder / f"refused-{PartialState().process_index}.txt").write_text(str(error))
+
+
+def test_two_processes_equal_one(tmp_path):
+    root = Path(__file__).parent.parent
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    command += ["--main_process_port", "0", __file__, str(tmp_path)]
+    path = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
+    result = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=300
+    )
+    assert result.returncode == 0, result.stderr
+    for size in SIZES:
+        networks = processes_run(size)
+        for process in range(2):
+            saved = torch.load(tmp_path / f"{size}-{process}-of-2.pt")
+            for network, weights in zip(networks, saved, strict=True):
+                torch.testing.assert_close(weights, network.state_dict(), atol=1e-5, rtol=0)
+        moved = small_network().state_dict()["conv_out.weight"] - networks[0].conv_out.weight
+        assert moved.abs().max() > 1e-3
+    for process in range(2):
+        message = (tmp_path / f"refused-{process}.txt").read_text()
+        assert "a row for each of the 2 processes" in message
+
+
+def usable(network: Unet) -> bool:
+    """As a fresh network with the same weights is."""
+    fresh = small_network(seed=8)
+    fresh.load_state_dict(network.state_dict())
+    result, expected = (
+        n(PICTURES, 5, LABELS) for n in (copy.deepcopy(network), fresh.to(PICTURES))
+    )
+    return result.dtype == torch.float32 and torch.equal(result, expected)
+
+
+def test_two_precisions_in_one_process():
+    plain = small_network()
+    finish(train(plain, SCHEDULE, [(PICTURES, LABELS)], 6))
+    reduced = small_network()
+    finish(train(reduced, SCHEDULE, [(PICTURES, LABELS)], 6, precision="bf16"))
+    again = small_network()
+    finish(train(again, SCHEDULE, [(PICTURES, LABELS)], 6))
+    assert same_weights(plain, again) and not same_weights(plain, reduced)
+    assert usable(plain) and usable(reduced)
+    difference = plain.conv_out.weight - reduced.conv_out.weight
+    assert difference.abs().max() < 0.3 * plain.conv_out.weight.abs().max()
+
+
+def test_two_precisions_side_by_side():
+    """Step by step in turn, each does what it does alone."""
+    alone, turns, streams = [], [], []
+    for precision in ("no", "bf16"):
+        alone.append(small_network())
+        finish(train(alone[-1], SCHEDULE, [(PICTURES, LABELS)], 6, precision=precision))
+        turns.append(small_network())
+        streams.append(train(turns[-1], SCHEDULE, [(PICTURES, LABELS)], 6, precision=precision))
+    for _ in zip(*streams, strict=True):
+        pass
+    assert all(map(same_weights, alone, turns))
+
+
+def test_a_training_left_early_leaves_a_usable_network():
+    network = small_network()
+    for step in train(network, SCHEDULE, [(PICTURES, LABELS)], 6, precision="bf16"):
+        if step.number == 2:
+            assert usable(step.average)
+            break
+    del step
+    assert usable(network)
+    finish(train(network, SCHEDULE, [(PICTURES, LABELS)], 2))
+
+
+def test_the_faster_precision_is_measured():
+    network = small_network()
+    before = copy.deepcopy(network)
+    torch.manual_seed(5)
+    assert faster_precision(network, SCHEDULE, (PICTURES, LABELS)) in ("no", "bf16")
+    assert torch.initial_seed() == 5
+    assert same_weights(network, before) and usable(network)
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+# What training refuses
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"network": lambda x, t, c: x}, "network should be a torch module"),
+        ({"schedule": [0.1]}, "schedule should be a NoiseSchedule"),
+        ({"batches": iter([(PICTURES, LABELS)])}, "batches should be something to go through"),
+        ({"batches": (batch for batch in [])}, "batches should be something to go through"),
+        ({"batches": PICTURES}, "batches should be something to go through"),
+        ({"batches": 3}, "batches should be something to go through"),
+        ({"batches": []}, "batches should hold at least one batch, but it is empty"),
+        ({"batches": [PICTURES]}, r"each of batches should be a pair \(x_0, condition\)"),
+        ({"batches": [(PICTURES.long(), LABELS)]}, "x_0 should be a float tensor"),
+        ({"batches": [(PICTURES, LABELS.tokens)]}, "should be a Condition or None"),
+        ({"batches": [(PICTURES[:3], LABELS)]}, "as many rows, but 3 and 15 came"),
+        ({"batches": [(PICTURES[:, :, :3], LABELS)]}, "divisible by 2"),
+        ({"batches": [(PICTURES[:0], None)]}, "x_0 should have at least one row"),
+        ({"steps": 0}, "steps should be at least 1"),
+        ({"drop": 1.5}, "drop should be in 0..1"),
+        ({"seed": 0.5}, "seed should be a whole number"),
+        ({"folder": 3}, "folder should be a path"),
+        ({"save_every": 0}, "save_every should be at least 1"),
+        ({"learning_rate": -1.0}, "learning_rate should be"),
+        ({"warm_up": -1}, "warm_up should be"),
+        ({"weight_decay": "big"}, "weight_decay should be a number"),
+        ({"decay": 2}, "decay should be in 0..1"),
+        ({"precision": "half"}, "precision should be one of 'no', 'bf16', 'fp16'"),
+    ],
+)
+def test_training_refuses(changed, words):
+    arguments = {
+        "network": small_network(),
+        "schedule": SCHEDULE,
+        "batches": [(PICTURES, LABELS)],
+        "steps": 2,
+    }
+    with pytest.raises((TypeError, ValueError), match=words):
+        next(train(**{**arguments, **changed}))
+
+
+# Checkpoints
+
+RECIPE = {"name": "small", "sittings": [{"steps": 3, "seed": 0}], "words": "é"}
+
+
+def test_checkpoint_round_trip(tmp_path):
+    network, path = small_network(), tmp_path / "new folder" / "small.safetensors"
+    save_checkpoint(path, network.to(memory_format=torch.channels_last), RECIPE)
+    with safetensors.safe_open(path, framework="pt") as file:  # as anybody else would read it
+        assert json.loads(file.metadata()["recipe"]) == RECIPE
+        assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.float16}
+    weights, recipe = load_checkpoint(path)
+    assert recipe == RECIPE
+    assert {weight.dtype for weight in weights.values()} == {torch.float32}
+    other = small_network(seed=1)
+    load_weights(other, weights, path)
+    assert same_weights(other, network.half().float())
+    assert [file.name for file in path.parent.iterdir()] == ["small.safetensors"]
+
+
+def test_checkpoint_keeps_counters(tmp_path):
+    network = nn.BatchNorm1d(2)
+    network.num_batches_tracked += 70_001  # more than float16 can count
+    save_checkpoint(tmp_path / "a.safetensors", network, RECIPE)
+    assert load_checkpoint(tmp_path / "a.safetensors")[0]["num_batches_tracked"] == 70_001
+
+
+@pytest.mark.parametrize("length", [0, 1, 8, 100, "half", "all but one"])
+def test_truncated_checkpoint_is_named(length, tmp_path):
+    path = tmp_path / "small.safetensors"
+    save_checkpoint(path, small_network(), RECIPE)
+    size = path.stat().st_size
+    os.truncate(path, {"half": size // 2, "all but one": size - 1}.get(length, length))
+    with pytest.raises(ValueError, match=r"small\.safetensors is damaged or not a safetensors"):
+        load_checkpoint(path)
+
+
+def test_foreign_checkpoint_is_named(tmp_path):
+    path = tmp_path / "foreign.safetensors"
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*foreign\.safetensors"):
+        load_checkpoint(path)
+    torch.save(small_network().state_dict(), path)
+    with pytest.raises(ValueError, match=r"foreign\.safetensors is damaged or not a safetensors"):
+        load_checkpoint(path)
+    for metadata in (None, {"other": "1"}, {"recipe": "not JSON"}, {"recipe": "3"}):
+        safetensors.torch.save_file({"a": torch.zeros(2)}, path, metadata)
+        with pytest.raises(ValueError, match=r"foreign\.safetensors holds no recipe"):
+            load_checkpoint(path)
+
+
+def test_weights_of_another_network_are_named(tmp_path):
+    path = tmp_path / "small.safetensors"
+    weights = small_network().state_dict()
+    with pytest.raises(ValueError, match=r"small\.safetensors belongs to another .* has shape \["):
+        load_weights(small_network(width=16), weights, path)
+    network = small_network(seed=1)
+    before = copy.deepcopy(network)
+    for wrong, words in (
+        ({**weights, "extra": torch.zeros(1)}, "extra is not in this network"),
+        ({name: w for name, w in weights.items() if name != "conv_in.bias"}, "bias is missing"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            load_weights(network, wrong, path)
+    assert same_weights(network, before)
+
+
+def test_a_refused_save_leaves_the_old_file(tmp_path):
+    path = tmp_path / "small.safetensors"
+    save_checkpoint(path, small_network(), RECIPE)
+    before = path.read_bytes()
+    astray = small_network()
+    for value in (math.nan, 1e5):  # float16 ends at 65504
+        nn.init.constant_(astray.conv_in.bias, value)
+        with pytest.raises(ValueError, match=r"conv_in\.bias holds a NaN, or numbers too large"):
+            save_checkpoint(path, astray, RECIPE)
+    with pytest.raises(TypeError, match="recipe should be a dictionary"):
+        save_checkpoint(path, small_network(), "recipe")
+    with pytest.raises(TypeError, match="JSON"):
+        save_checkpoint(path, small_network(), {"schedule": SCHEDULE})
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["small.safetensors"]
+
+
+def kill_in_checkpoint(path):
+    save = safetensors.torch.save_file
+
+    def fatal(weights, partial, metadata):
+        save(weights, partial, metadata)
+        truncated(Path(partial))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    safetensors.torch.save_file = fatal
+    save_checkpoint(path, small_network(seed=1), RECIPE)
+
+
+def test_a_killed_save_leaves_the_old_file(tmp_path):
+    path = tmp_path / "small.safetensors"
+    save_checkpoint(path, small_network(), RECIPE)
+    before = path.read_bytes()
+    process = run(kill_in_checkpoint, path)
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    assert path.read_bytes() == before
+
+
+if __name__ == "__main__":
+    in_each_process(Path(sys.argv[1]))
