@@ -43,6 +43,7 @@ def read(path: Path) -> NotebookNode:
         cell.id = (
             f"cell-{index:02d}"  # not random: the saved file changes only where the lesson did
         )
+        cell.metadata.pop("lines_to_next_cell", None)  # jupytext's own
         name, _, kind = cell.metadata.pop("exercise", "").partition(":")
         points = cell.metadata.pop("points", None)
         if name:
