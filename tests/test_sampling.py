@@ -1,0 +1,391 @@
+"""The samplers against Diffusers' schedulers, exact distributions and exact trajectories."""
+
+import math
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
+from torch import nn
+
+from cfd_course import GaussianMixture, NoiseSchedule, ddim, ddpm, dpm_solver
+from cfd_course.sampling import Step, clip_guess, last, timesteps
+
+# ---- Diffusers: one step at a time, from the same x_t, with the same noise --------------------
+
+
+def picture_denoiser(schedule):
+    """The exact denoiser of pictures N(0, 0.5^2), made to disagree with itself by a fixed random
+    convolution: some of its guesses of x_0 leave -1..1 and some do not."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        wobble = nn.Conv2d(3, 3, 3, padding=1).requires_grad_(False)
+
+    def denoise(x_t, t):
+        share = schedule.alpha_bars[t].item()
+        return math.sqrt(1 - share) / (1 - 0.75 * share) * x_t + 0.2 * wobble(x_t).sin()
+
+    return denoise
+
+
+def start():
+    return torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(7))
+
+
+def theirs(kind, schedule, tables, **settings):
+    """Diffusers' scheduler with our betas and trailing spacing; tables: "theirs" for its own, in
+    float32 from the betas on, "ours" to put our float64 ones in their place."""
+    scheduler = kind(
+        num_train_timesteps=schedule.steps,
+        trained_betas=schedule.betas[1:].numpy(),
+        timestep_spacing="trailing",
+        **settings,
+    )
+    if tables == "ours":
+        scheduler.alphas_cumprod = schedule.alpha_bars[1:].clone()
+    return scheduler
+
+
+def clipping(clip):
+    return {"clip_sample": clip is not None, "clip_sample_range": clip or 1.0}
+
+
+def compare(steps, expected, tables):
+    """The largest difference over all steps is at most this share of the largest value."""
+    assert [step.t for step in steps][-1] == 0
+    found = torch.stack([step.x_t for step in steps])
+    expected = torch.stack(expected)
+    difference = (found - expected).abs().max() / expected.abs().max()
+    assert difference <= {"theirs": 1e-3, "ours": 1e-5}[tables]
+
+
+def trajectory(steps, schedule, x_T, count):
+    """(t, s, x_t, step) of every step, from T down to 0."""
+    visited = timesteps(schedule, count)
+    states = [x_T, *(step.x_t for step in steps)]
+    assert [step.t for step in steps] == visited[1:]
+    return zip(visited[:-1], visited[1:], states[:-1], steps, strict=True)
+
+
+# All T of a short schedule, strides that divide T, and strides that don't.
+COUNTS = [(40, 40), (1000, 20), (1000, 50), (1000, 30)]
+EVEN_COUNTS = COUNTS[:-1]  # Diffusers' DDIM takes T // steps for every stride
+
+
+@pytest.mark.parametrize("total, count", COUNTS)
+def test_timesteps_equal_diffusers_trailing(kind, total, count):
+    schedule = kind(total)
+    for scheduler in (DDPMScheduler, DPMSolverMultistepScheduler):
+        other = theirs(scheduler, schedule, "theirs")
+        other.set_timesteps(count)
+        # Diffusers counts from 0 and leaves the clean picture out.
+        assert (other.timesteps + 1).tolist() == timesteps(schedule, count)[:-1]
+
+
+@pytest.mark.parametrize("tables", ["theirs", "ours"])
+@pytest.mark.parametrize("total, count", COUNTS)
+@pytest.mark.parametrize("clip", [1.0, None])
+@pytest.mark.parametrize("variance, name", [("posterior", "fixed_small"), ("beta", "fixed_large")])
+def test_ddpm_equals_diffusers(kind, total, count, clip, variance, name, tables):
+    schedule, x_T = kind(total), start()
+    denoise = picture_denoiser(schedule)
+    our_noise, their_noise = (torch.Generator().manual_seed(1) for _ in range(2))
+    steps = list(ddpm(denoise, schedule, x_T, count, variance, clip, our_noise))
+    other = theirs(DDPMScheduler, schedule, tables, variance_type=name, **clipping(clip))
+    other.set_timesteps(count)
+    expected = []
+    for t, s, x_t, _ in trajectory(steps, schedule, x_T, count):
+        before = their_noise.get_state()
+        x_s = other.step(denoise(x_t, t), t - 1, x_t, generator=their_noise).prev_sample
+        if s == 0 and t > 1:
+            # Diffusers leaves the noise out only where its own index is 0, which a strided run
+            # never visits; the posterior of a step that lands on t = 0 has no variance, and
+            # DDPM's algorithm 2 adds none. So take away what Diffusers added.
+            their_noise.set_state(before)
+            added = torch.randn(x_t.shape, generator=their_noise)
+            x_s = x_s - other._get_variance(t - 1).float().sqrt() * added
+        expected.append(x_s)
+    compare(steps, expected, tables)
+
+
+@pytest.mark.parametrize("tables", ["theirs", "ours"])
+@pytest.mark.parametrize("total, count", EVEN_COUNTS)
+@pytest.mark.parametrize("clip", [1.0, None])
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+def test_ddim_equals_diffusers(kind, total, count, clip, eta, tables):
+    schedule, x_T = kind(total), start()
+    denoise = picture_denoiser(schedule)
+    our_noise, their_noise = (torch.Generator().manual_seed(1) for _ in range(2))
+    steps = list(ddim(denoise, schedule, x_T, count, eta, clip, our_noise))
+    other = theirs(DDIMScheduler, schedule, tables, **clipping(clip))
+    other.set_timesteps(count)
+    expected = [
+        other.step(
+            denoise(x_t, t),
+            t - 1,
+            x_t,
+            eta=eta,
+            use_clipped_model_output=True,  # as we do: the noise that goes with the clipped x_0
+            generator=their_noise,
+        ).prev_sample
+        for t, _, x_t, _ in trajectory(steps, schedule, x_T, count)
+    ]
+    compare(steps, expected, tables)
+
+
+@pytest.mark.parametrize("tables", ["theirs", "ours"])
+@pytest.mark.parametrize("total, count", [*COUNTS, (1000, 5), (1000, 1)])
+@pytest.mark.parametrize("clip", [1.0, None])
+def test_dpm_solver_equals_diffusers(kind, total, count, clip, tables):
+    schedule, x_T = kind(total), start()
+    denoise = picture_denoiser(schedule)
+    steps = list(dpm_solver(denoise, schedule, x_T, count, clip))
+    other = theirs(
+        DPMSolverMultistepScheduler,
+        schedule,
+        tables,
+        algorithm_type="dpmsolver++",
+        solver_order=2,
+        solver_type="midpoint",
+        final_sigmas_type="zero",
+        # Dynamic thresholding whose threshold may not exceed 1 is a plain clamp to -1..1.
+        thresholding=clip is not None,
+        sample_max_value=1.0,
+    )
+    other.set_timesteps(count)
+    if tables == "ours":  # set_timesteps has rounded them to float32
+        shares = schedule.alpha_bars[timesteps(schedule, count)]
+        other.sigmas = ((1 - shares) / shares).sqrt()
+    expected = [
+        other.step(denoise(x_t, t), t - 1, x_t).prev_sample
+        for t, _, x_t, _ in trajectory(steps, schedule, x_T, count)
+    ]
+    compare(steps, expected, tables)
+
+
+def test_the_comparison_clips_some_guesses_and_not_others(kind):
+    schedule = kind(1000)
+    steps = list(dpm_solver(picture_denoiser(schedule), schedule, start(), 20, None))
+    outside = torch.stack([(step.x_0.abs() > 1).float().mean() for step in steps])
+    assert outside.max() > 0.2 and outside.min() < 0.1
+
+
+# ---- What a step is ---------------------------------------------------------------------------
+
+SAMPLERS = [
+    pytest.param(lambda *a, **k: ddpm(*a, **k), id="ddpm"),
+    pytest.param(lambda *a, **k: ddpm(*a, variance="beta", **k), id="ddpm-beta"),
+    pytest.param(lambda *a, **k: ddim(*a, **k), id="ddim"),
+    pytest.param(lambda *a, **k: ddim(*a, eta=1.0, **k), id="ddim-eta"),
+    pytest.param(lambda *a, **k: dpm_solver(*a, **k), id="dpm_solver"),
+]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("total, count", [(1, 1), (2, 2), (7, 7), (7, 3), (1000, 1)])
+def test_steps_land_on_the_clean_picture(kind, sampler, total, count):
+    """Every number of steps works, also all T; the last step arrives at t = 0, where the picture
+    is the guess of x_0."""
+    schedule, asked = kind(total), []
+    denoise = picture_denoiser(schedule)
+
+    def asking(x_t, t):
+        asked.append(t)
+        return denoise(x_t, t)
+
+    steps = list(sampler(asking, schedule, start(), steps=count))
+    assert asked == timesteps(schedule, count)[:-1] and asked[0] == total
+    assert [step.t for step in steps] == timesteps(schedule, count)[1:] and steps[-1].t == 0
+    assert all(step.x_t.isfinite().all() for step in steps)
+    torch.testing.assert_close(steps[-1].x_t, steps[-1].x_0)
+    assert steps[-1].x_t.abs().max() <= 1 + 1e-6
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_noise_and_guess_belong_together(kind, sampler):
+    """Also where the guess was clipped, x_t is the mixture of step.x_0 and step.noise."""
+    schedule, x_t = kind(1000), start()
+    t = 1000
+    for step in sampler(picture_denoiser(schedule), schedule, x_t, steps=10):
+        assert step.x_0.abs().max() <= 1
+        mixed = schedule.add_noise(step.x_0, t, step.noise)
+        torch.testing.assert_close(mixed, x_t, rtol=1e-4, atol=1e-4)
+        t, x_t = step.t, step.x_t
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_samplers_stop_when_asked_and_leave_x_T_alone(sampler):
+    schedule, x_T = NoiseSchedule.cosine(10), start()
+    asked = []
+    steps = sampler(lambda x, t: asked.append(t) or x, schedule, x_T, steps=10)
+    assert asked == []  # a generator: nothing happens before the first step is wanted
+    next(steps), next(steps)
+    assert asked == [10, 9] and torch.equal(x_T, start())
+
+
+@pytest.mark.parametrize(
+    "sampler", [ddpm, lambda *a, **k: ddim(*a, eta=1.0, **k)], ids=["ddpm", "ddim"]
+)
+def test_randomness_is_the_generators(sampler):
+    schedule = NoiseSchedule.cosine(10)
+
+    def run(seed):
+        random = torch.Generator().manual_seed(seed)
+        return last(
+            sampler(picture_denoiser(schedule), schedule, start(), generator=random, steps=5)
+        )
+
+    assert torch.equal(run(1), run(1)) and not torch.equal(run(1), run(2))
+
+
+def test_ddim_with_eta_1_is_ddpm(kind):
+    """Song et al. (2021), section 4.1: with eta 1 the two samplers are the same."""
+    schedule = kind(1000)
+    denoise = picture_denoiser(schedule)
+    pair = [torch.Generator().manual_seed(1) for _ in range(2)]
+    x_T = start().double()
+    one = ddpm(lambda x, t: denoise(x.float(), t).double(), schedule, x_T, 25, generator=pair[0])
+    other = ddim(
+        lambda x, t: denoise(x.float(), t).double(), schedule, x_T, 25, 1.0, generator=pair[1]
+    )
+    torch.testing.assert_close(last(one), last(other), rtol=1e-6, atol=1e-6)
+
+
+def test_clip_guess(kind):
+    schedule, x_t = kind(1000), start()
+    noise = picture_denoiser(schedule)(x_t, 900)
+    free, same = clip_guess(schedule, x_t, 900, noise, None)
+    torch.testing.assert_close(free, schedule.predict_x0(x_t, 900, noise))
+    assert torch.equal(same, noise)
+    x_0, recomputed = clip_guess(schedule, x_t, 900, noise, 0.5)
+    torch.testing.assert_close(x_0, free.clamp(-0.5, 0.5))
+    torch.testing.assert_close(schedule.add_noise(x_0, 900, recomputed), x_t)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_samplers_keep_the_dtype(sampler, dtype):
+    schedule = NoiseSchedule.cosine(10)
+    x = last(sampler(lambda x, t: 0.9 * x, schedule, start().to(dtype), steps=3))
+    assert x.dtype == dtype and x.isfinite().all()
+
+
+# ---- Exact distributions ----------------------------------------------------------------------
+
+MIXTURE = GaussianMixture(
+    [[-0.8, 0.1], [0.6, 0.7], [0.5, -0.7]],
+    [[[0.06, 0.01], [0.01, 0.05]], [[0.09, -0.03], [-0.03, 0.06]], [[0.05, 0], [0, 0.12]]],
+    [0.2, 0.3, 0.5],
+)
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        pytest.param(lambda *a, g: ddpm(*a, clip=None, generator=g), id="ddpm-posterior"),
+        pytest.param(
+            lambda *a, g: ddpm(*a, variance="beta", clip=None, generator=g), id="ddpm-beta"
+        ),
+        pytest.param(lambda *a, g: ddim(*a, steps=1000, clip=None), id="ddim"),
+        pytest.param(lambda *a, g: dpm_solver(*a, steps=100, clip=None), id="dpm_solver"),
+    ],
+)
+def test_samplers_reach_the_mixture(run, generator):
+    """20,000 points, no network: the mean within 0.03, and the variance within 5% in every
+    direction (the eigenvalues of C^-1 times the samples' covariance)."""
+    assert torch.linalg.eigvalsh(MIXTURE.covariances).min() >= 0.2**2
+    schedule = NoiseSchedule.cosine(1000)
+    x_T = torch.randn(20_000, 2, generator=generator)
+    x = last(run(MIXTURE.denoiser(schedule), schedule, x_T, g=generator)).double()
+    assert (x.mean(0) - MIXTURE.mean()).abs().max() < 0.03
+    ratios = torch.linalg.eigvals(torch.linalg.solve(MIXTURE.covariance(), torch.cov(x.T))).real
+    assert (ratios - 1).abs().max() < 0.05
+    # Each component has its share of the points: nothing collapsed.
+    nearest = torch.cdist(x, MIXTURE.means).argmin(1)
+    truth = torch.cdist(MIXTURE.sample(200_000, generator).double(), MIXTURE.means).argmin(1)
+    shares, wanted = (n.bincount(minlength=3) / len(n) for n in (nearest, truth))
+    assert (shares - wanted).abs().max() < 0.02
+
+
+# ---- Exact trajectories -----------------------------------------------------------------------
+
+GAUSSIAN = GaussianMixture([[0.4, -0.3]], [[[0.3, 0.1], [0.1, 0.15]]])
+
+
+def flow(schedule, x_T, t):
+    """Where the probability-flow ODE carries x_T of one Gaussian: along each eigen-direction, with
+    variance l, x_t - sqrt(alpha_bar) m grows like sqrt(alpha_bar l + 1 - alpha_bar)."""
+    variances, axes = torch.linalg.eigh(GAUSSIAN.covariances[0])
+    mean, begin, end = GAUSSIAN.means[0], schedule.alpha_bars[-1], schedule.alpha_bars[t]
+    growth = ((end * variances + 1 - end) / (begin * variances + 1 - begin)).sqrt()
+    return end.sqrt() * mean + ((x_T - begin.sqrt() * mean) @ axes * growth) @ axes.T
+
+
+def errors(sampler, schedule, t):
+    """How far from the flow a run of 50 and one of 100 steps are at t."""
+    random = torch.Generator().manual_seed(0)
+    x_T = torch.randn(64, 2, dtype=torch.float64, generator=random)
+    found = []
+    for steps in (50, 100):  # equal strides of 20 and of 10: both visit t = 200
+        run = sampler(GAUSSIAN.denoiser(schedule), schedule, x_T, steps, clip=None)
+        (x_t,) = (step.x_t for step in run if step.t == t)
+        found.append((x_t - flow(schedule, x_T, t)).norm().item())
+    return found
+
+
+@pytest.mark.parametrize("sampler, order, within", [(ddim, 1, 0.1), (dpm_solver, 2, 0.15)])
+def test_order_of_convergence(kind, sampler, order, within):
+    coarse, fine = errors(sampler, kind(1000), 200)
+    assert math.log2(coarse / fine) == pytest.approx(order, abs=within)
+
+
+@pytest.mark.parametrize("sampler", [ddim, dpm_solver])
+def test_the_step_onto_the_clean_picture_is_first_order(kind, sampler):
+    """From a point exactly on the flow, one step from t to 0 ends as far from it, in proportion, as
+    1 - alpha_bar_t: it takes the mean of x_0 given x_t, which is what DDIM does too, and no sampler
+    knows a finite lambda to go on to."""
+    whole = kind(1000)
+    x_T = torch.randn(64, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    distances = []
+    for t in (10, 20, 40):
+        short = NoiseSchedule(whole.betas[1 : t + 1])  # the first t of the steps
+        (step,) = sampler(GAUSSIAN.denoiser(short), short, flow(whole, x_T, t), 1, clip=None)
+        distance = (step.x_t - flow(whole, x_T, 0)).norm() / (1 - whole.alpha_bars[t])
+        distances.append(distance.item())
+    # An order of 1 in what is left of the noise: the ratio is settled, and not 0.
+    assert max(distances) / min(distances) < 1.1
+
+
+# ---- Refusals ---------------------------------------------------------------------------------
+
+COSINE = NoiseSchedule.cosine(10)
+
+
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda x: ddpm(None, COSINE, x), "denoise should be callable as denoise(x_t, t)"),
+        (lambda x: ddpm(lambda x, t: x, "cosine", x), "schedule should be of type NoiseSchedule"),
+        (lambda x: ddpm(lambda x, t: x, COSINE, [1.0]), "x_T should be a float tensor"),
+        (lambda x: ddpm(lambda x, t: x, COSINE, x[:0]), "x_T should have shape [B, ...]"),
+        (lambda x: ddpm(lambda x, t: x, COSINE, x, 11), "steps should be in 1..10, but 11 came"),
+        (lambda x: ddim(lambda x, t: x, COSINE, x), "steps should be in 1..10, but 50 came"),
+        (lambda x: ddpm(lambda x, t: x, COSINE, x, variance="large"), "variance should be one of"),
+        (lambda x: ddim(lambda x, t: x, COSINE, x, 5, eta=2), "eta should be in 0..1, but 2 came"),
+        (lambda x: dpm_solver(lambda x, t: x, COSINE, x, 5, clip=-1), "clip should be in"),
+        (lambda x: ddpm(lambda x, t: x, COSINE, x, generator=3), "generator should be a torch.Gen"),
+        (lambda x: ddpm(lambda x, t: x[:1], COSINE, x), "what denoise returned should have shape"),
+        (lambda x: ddpm(lambda x, t: None, COSINE, x), "what denoise returned should be a float"),
+        (lambda x: iter([last(iter([]))]), "the last of steps should be of type Step"),
+        (lambda x: iter([last(x)]), "steps should be of type Iterator"),
+        (lambda x: iter([clip_guess(COSINE, x, 5, x, 0)]), "clip should be in"),
+    ],
+)
+def test_refusals_say_what_to_do(call, words):
+    with pytest.raises((TypeError, ValueError)) as error:
+        next(call(start()))
+    assert words in str(error.value)
+
+
+def test_last_is_the_picture():
+    x = start()
+    assert last(iter([Step(1, x + 1, x, x), Step(0, x, x, x)])) is x
