@@ -1,0 +1,487 @@
+"""Lesson 04, training and sampling: training_step, update_average, ddpm_step, ddim_step."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .. import training
+from ..conditions import Condition
+from ..schedule import NoiseSchedule
+from . import Exercise
+from . import points as points
+
+_schedule = NoiseSchedule.cosine(1000)
+
+
+def _pictures(seed: int):
+    return torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(seed))
+
+
+# --- training_step ---
+
+
+def training_step(network, optimizer, schedule, x_0, condition, t, noise):
+    """One step of training: the loss, its gradient, a step of the optimiser. Returns the loss, a
+    float. Lines 5 to 7 of the lesson's algorithm; DDPM (2020), algorithm 1."""
+    loss = training.noise_loss(network, schedule, x_0, condition, t, noise)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+class _Network(nn.Module):
+    """The smallest network to which the picture, the time and the label all matter."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution = nn.Conv2d(1, 1, 3, padding=1)
+        self.time = nn.Linear(1, 1)
+        self.label = nn.Embedding(10, 1)
+
+    def forward(self, x_t, t, condition=None):
+        h = self.convolution(x_t) + self.time(t[:, None] / 1000)[..., None, None]
+        return h if condition is None else h + self.label(condition.tokens)[..., None]
+
+
+def _training_case(seed: int, optimizer):
+    """The arguments of the second step. The first is behind us: its gradients are still there."""
+
+    def case():
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = _Network()
+        condition = Condition(tokens=torch.tensor([[3], [1], [4]]))
+        t = torch.tensor([900, 300, 20])
+        rest = (_schedule, _pictures(seed), condition, t, _pictures(seed + 1))
+        chosen = optimizer(network.parameters())
+        _train_once(network, chosen, *rest)
+        return network, chosen, *rest
+
+    return case
+
+
+def _after_training(arguments, result):
+    kind = "nothing" if result is None else "number" if isinstance(result, float) else "tensor"
+    loss = result.detach() if isinstance(result, torch.Tensor) else result
+    return {"loss": loss, "kind": kind} | arguments[0].state_dict()
+
+
+def _stepped(loss_of, zero=True, back=True, step=True, returned=lambda loss: loss.item()):
+    """A training step with another loss, or with a part missing."""
+
+    def answer(network, optimizer, schedule, x_0, condition, t, noise):
+        loss = loss_of(network, schedule, x_0, condition, t, noise)
+        if zero:
+            optimizer.zero_grad()
+        if back:
+            loss.backward()
+        if step:
+            optimizer.step()
+        return returned(loss)
+
+    return answer
+
+
+def _guess(network, schedule, x_0, condition, t, noise):
+    return network(schedule.add_noise(x_0, t, noise), t, condition)
+
+
+def _clean_input(network, schedule, x_0, condition, t, noise):
+    return F.mse_loss(network(x_0, t, condition), noise)
+
+
+def _no_condition(network, schedule, x_0, condition, t, noise):
+    return F.mse_loss(network(schedule.add_noise(x_0, t, noise), t, None), noise)
+
+
+def _other_noise(network, schedule, x_0, condition, t, noise):
+    return F.mse_loss(_guess(network, schedule, x_0, condition, t, noise), torch.randn_like(x_0))
+
+
+def _against_picture(network, schedule, x_0, condition, t, noise):
+    return F.mse_loss(_guess(network, schedule, x_0, condition, t, noise), x_0)
+
+
+def _summed(network, schedule, x_0, condition, t, noise):
+    return F.mse_loss(_guess(network, schedule, x_0, condition, t, noise), noise, reduction="sum")
+
+
+def _absolute(network, schedule, x_0, condition, t, noise):
+    return F.l1_loss(_guess(network, schedule, x_0, condition, t, noise), noise)
+
+
+_train_once = training_step
+training_step = Exercise(
+    reference=training_step,
+    cases=[
+        _training_case(0, lambda weights: torch.optim.SGD(weights, 0.2)),
+        _training_case(10, lambda weights: torch.optim.AdamW(weights, 0.05)),
+    ],
+    mistakes=[
+        (
+            lambda network, optimizer, schedule, x_0, condition, t, noise: None,
+            "It returns None so far, and the network has learned nothing: write its body.",
+        ),
+        (
+            _stepped(training.noise_loss, zero=False),
+            "The first step would be right, and every later one wrong: when yours begins, the "
+            "gradients of the step before are still there, and PyTorch adds to them.",
+        ),
+        (
+            _stepped(training.noise_loss, step=False),
+            "The loss is right, but not one weight has moved. Either nobody asked for the "
+            "gradient, or it was wiped out before it was used, or it was never used.",
+        ),
+        (
+            _stepped(training.noise_loss, returned=lambda loss: None),
+            "The network learns rightly, but nothing comes back: whoever called wants the loss.",
+        ),
+        (
+            _stepped(training.noise_loss, returned=lambda loss: loss),
+            "The network learns rightly, but a tensor comes back, and with it the whole record of "
+            "how it was computed: keep a few thousand of those and the memory is full. A plain "
+            "number was asked for.",
+        ),
+        (
+            _stepped(_clean_input),
+            "The network was shown the clean picture. There is no noise in it to be found.",
+        ),
+        (
+            _stepped(_no_condition),
+            "The network was not told the condition: a network trained like this would ignore "
+            "whichever digit you ask for.",
+        ),
+        (
+            _stepped(_other_noise),
+            "The network is asked for one noise and marked against another, drawn afresh: nobody "
+            "can guess that, and the loss would stay at 1 or above.",
+        ),
+        (
+            _stepped(_against_picture),
+            "The network is marked against the clean picture. In this course it predicts the "
+            "other ingredient of x_t.",
+        ),
+        (
+            _stepped(_summed),
+            "The loss is a sum over all pixels and pictures: it grows with the batch, and so does "
+            "the step. A mean was asked for.",
+        ),
+        (
+            _stepped(_absolute),
+            "That is the mean of absolute errors. The best guess under it is a median, and Gauss's "
+            "noise needs the mean: square the errors.",
+        ),
+    ],
+    points=2,
+)
+
+# --- update_average ---
+
+
+def _averaging_case(seed: int, decay: float):
+    def case():
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            average, network = nn.Linear(3, 2), nn.Linear(3, 2)
+        return average.requires_grad_(False), network, decay
+
+    return case
+
+
+def _after_averaging(arguments, result):
+    average, network, _ = arguments
+    state = {f"average.{name}": p.clone() for name, p in average.state_dict().items()}
+    state |= {f"network.{name}": p.clone() for name, p in network.state_dict().items()}
+    return state | {"history": any(p.requires_grad for p in average.parameters())}
+
+
+def _averaged(change, target=0):
+    """For every pair of weights: the average's (or the network's, target 1) becomes change()."""
+
+    @torch.no_grad()
+    def answer(average, network, decay):
+        for pair in zip(average.parameters(), network.parameters(), strict=True):
+            pair[target].copy_(change(*pair, decay))
+
+    return answer
+
+
+def _with_history(average, network, decay):
+    for slow, fast in zip(average.parameters(), network.parameters(), strict=True):
+        slow.mul_(decay).add_((1 - decay) * fast)
+
+
+def _first_only(average, network, decay):
+    slow, fast = next(average.parameters()), next(network.parameters())
+    slow.data.lerp_(fast.data, 1 - decay)
+
+
+update_average = Exercise(
+    reference=training.update_average,
+    cases=[_averaging_case(0, 0.9), _averaging_case(1, 0.75), _averaging_case(2, 0.0)],
+    mistakes=[
+        (
+            lambda average, network, decay: None,
+            "The weights of the average are what they were. Is the body still empty? Or did you "
+            "give a new value to the name, and not to the parameter that it stands for? It has to "
+            "be changed in place.",
+        ),
+        (
+            _averaged(lambda slow, fast, decay: (1 - decay) * slow + decay * fast),
+            "At a decay of 0.9 yours forgets nine tenths of the average in one step: the two "
+            "shares have changed places.",
+        ),
+        (
+            _averaged(lambda slow, fast, decay: fast),
+            "After one step the average is the network itself: it has forgotten all that came "
+            "before.",
+        ),
+        (
+            _averaged(lambda slow, fast, decay: decay * slow + fast),
+            "The two shares add up to more than 1: step by step the weights would grow, to ten "
+            "times their size at a decay of 0.9.",
+        ),
+        (
+            _averaged(lambda slow, fast, decay: (slow + fast) / 2),
+            "That is the plain mean of the two, whatever the decay.",
+        ),
+        (
+            _averaged(lambda slow, fast, decay: decay * slow + (1 - decay) * fast, target=1),
+            "You changed the network and left the average alone: the training would be slowed "
+            "down, and nothing averaged.",
+        ),
+        (
+            _with_history,
+            "The numbers are right, but PyTorch has recorded the averaging as something to "
+            "differentiate: the record grows with each step until the memory is full. This is "
+            "bookkeeping, no part of the loss.",
+        ),
+        (
+            _first_only,
+            "Only the first parameter has moved: a network has many.",
+        ),
+    ],
+    points=1,
+    observe=_after_averaging,
+)
+training_step.observe = _after_training
+
+# --- ddpm_step ---
+
+
+def ddpm_step(schedule, x_t, t, noise, fresh):
+    """From x_t to x_{t-1}: drawn from q(x_{t-1} | x_t, x_0) at the guess of x_0 that the predicted
+    noise gives. fresh: normal numbers in the shape of x_t. DDPM (2020), algorithm 2, with the
+    posterior's variance, which is 0 at t = 1."""
+    mean, variance = schedule.posterior(schedule.predict_x0(x_t, t, noise), x_t, t)
+    return mean + variance.sqrt() * fresh
+
+
+_sampling_cases = [
+    lambda: (_schedule, _pictures(0), 600, _pictures(1), _pictures(2)),
+    lambda: (NoiseSchedule.linear(1000), _pictures(3), 40, _pictures(4), _pictures(5)),
+    lambda: (_schedule, _pictures(6), 1, _pictures(7), _pictures(8)),
+]
+
+
+def _posterior(schedule, x_t, t, noise):
+    return schedule.posterior(schedule.predict_x0(x_t, t, noise), x_t, t)
+
+
+def _variance_for_deviation(schedule, x_t, t, noise, fresh):
+    mean, variance = _posterior(schedule, x_t, t, noise)
+    return mean + variance * fresh
+
+
+def _beta_variance(schedule, x_t, t, noise, fresh):
+    return _posterior(schedule, x_t, t, noise)[0] + schedule.betas[t].sqrt().to(x_t) * fresh
+
+
+def _beta_variance_but_last(schedule, x_t, t, noise, fresh):
+    return _beta_variance(schedule, x_t, t, noise, fresh if t > 1 else 0 * fresh)
+
+
+def _old_noise(schedule, x_t, t, noise, fresh):
+    return ddpm_reference(schedule, x_t, t, noise, noise)
+
+
+def _full_fresh(schedule, x_t, t, noise, fresh):
+    return _posterior(schedule, x_t, t, noise)[0] + (fresh if t > 1 else 0)
+
+
+def _noise_as_picture(schedule, x_t, t, noise, fresh):
+    mean, variance = schedule.posterior(noise, x_t, t)
+    return mean + variance.sqrt() * fresh
+
+
+def _swapped_posterior(schedule, x_t, t, noise, fresh):
+    mean, variance = schedule.posterior(x_t, schedule.predict_x0(x_t, t, noise), t)
+    return mean + variance.sqrt() * fresh
+
+
+def _mean_with_alpha_bar(schedule, x_t, t, noise, fresh):
+    beta, alpha_bar = schedule.betas[t].to(x_t), schedule.alpha_bars[t].to(x_t)
+    mean = (x_t - beta / (1 - alpha_bar).sqrt() * noise) / alpha_bar.sqrt()
+    return mean + _posterior(schedule, x_t, t, noise)[1].sqrt() * fresh
+
+
+ddpm_reference = ddpm_step
+ddpm_step = Exercise(
+    reference=ddpm_step,
+    cases=_sampling_cases,
+    mistakes=[
+        (
+            _variance_for_deviation,
+            "The mean is right, but there is too little fresh noise: a variance is the square of "
+            "what noise is multiplied by.",
+        ),
+        (
+            lambda schedule, x_t, t, noise, fresh: _posterior(schedule, x_t, t, noise)[0],
+            "The mean is right, but that is where you stop: no fresh noise. A thousand such steps "
+            "give smooth, average pictures.",
+        ),
+        (
+            _beta_variance,
+            "The mean is right. The fresh noise has the other variance that people use, a little "
+            "too large here, and with it the last step makes the finished picture noisy.",
+        ),
+        (
+            _beta_variance_but_last,
+            "The mean is right, and so is the last step. The fresh noise has the other variance "
+            "that people use: that of a step forwards. The exercise asks for the posterior's.",
+        ),
+        (
+            _old_noise,
+            "You add the predicted noise a second time, where the fresh one belongs.",
+        ),
+        (
+            _full_fresh,
+            "The fresh noise comes in at full strength: one step of a thousand would drown the "
+            "picture.",
+        ),
+        (
+            lambda schedule, x_t, t, noise, fresh: schedule.predict_x0(x_t, t, noise),
+            "You jump to the guess of the clean picture. It is only a guess yet: go one step of "
+            "the way.",
+        ),
+        (
+            _noise_as_picture,
+            "The noise was used as if it were the clean picture. Which function turns a guess of "
+            "the one into a guess of the other?",
+        ),
+        (
+            _swapped_posterior,
+            "The clean picture and the noisy one have changed places: look at the order of the "
+            "posterior's arguments.",
+        ),
+        (
+            _mean_with_alpha_bar,
+            "At t = 600 your picture is far too bright: one step is undone with the product of all "
+            "the steps.",
+        ),
+    ],
+    points=2,
+)
+
+# --- ddim_step ---
+
+
+def ddim_step(schedule, x_t, t, s, noise):
+    """From x_t to x_s, s < t: the guess of x_0 mixed again with the same noise. Song et al., DDIM
+    (2021), equation 12 with sigma = 0."""
+    x_0 = schedule.predict_x0(x_t, t, noise)
+    share = schedule.alpha_bars[s].to(x_t)
+    return share.sqrt() * x_0 + (1 - share).sqrt() * noise
+
+
+def _mixed(x_0_weight, noise_weight, to=lambda t, s: s):
+    """The guess of x_0 and the noise, with weights that are functions of alpha_bar."""
+
+    def answer(schedule, x_t, t, s, noise):
+        share = schedule.alpha_bars[to(t, s)].to(x_t)
+        x_0 = schedule.predict_x0(x_t, t, noise)
+        return x_0_weight(share) * x_0 + noise_weight(share) * noise
+
+    return answer
+
+
+def _root(share):
+    return share.sqrt()
+
+
+def _root_of_rest(share):
+    return (1 - share).sqrt()
+
+
+def _ddim_from_x_t(schedule, x_t, t, s, noise):
+    share = schedule.alpha_bars[s].to(x_t)
+    return share.sqrt() * x_t + (1 - share).sqrt() * noise
+
+
+def _ddim_other_noise(schedule, x_t, t, s, noise):
+    x_0 = schedule.predict_x0(x_t, t, noise)
+    share = schedule.alpha_bars[s].to(x_t)
+    return share.sqrt() * x_0 + (1 - share).sqrt() * torch.randn_like(x_t)
+
+
+def _ddim_ancestral_mean(schedule, x_t, t, s, noise):
+    return schedule.posterior(schedule.predict_x0(x_t, t, noise), x_t, t, s)[0]
+
+
+ddim_step = Exercise(
+    reference=ddim_step,
+    cases=[
+        lambda: (_schedule, _pictures(0), 600, 400, _pictures(1)),
+        lambda: (NoiseSchedule.linear(1000), _pictures(2), 350, 349, _pictures(3)),
+        lambda: (_schedule, _pictures(4), 50, 0, _pictures(5)),
+    ],
+    mistakes=[
+        (
+            _mixed(_root, _root_of_rest, to=lambda t, s: t),
+            "You are back at x_t: mixed for the time you came from, not for the one you go to.",
+        ),
+        (
+            _mixed(_root, _root_of_rest, to=lambda t, s: t - 1),
+            "Your step is always one long. This sampler's point is that it may be longer: where "
+            "does s come in?",
+        ),
+        (
+            lambda schedule, x_t, t, s, noise: schedule.predict_x0(x_t, t, noise),
+            "You stop at the guess of the clean picture. At s > 0 a part of the noise belongs back "
+            "in.",
+        ),
+        (
+            _mixed(lambda share: share, lambda share: 1 - share),
+            "The weights are shares of variance; values are multiplied by their roots.",
+        ),
+        (
+            _mixed(_root, lambda share: 1 - share),
+            "The picture's weight is right, the noise's too small: it is a variance.",
+        ),
+        (
+            _mixed(_root_of_rest, _root),
+            "The picture and the noise have each other's weight: at s = 0 yours is pure noise.",
+        ),
+        (
+            _mixed(_root, lambda share: 1),
+            "The noise comes back at full strength, even at s = 0, where none should be left.",
+        ),
+        (
+            _ddim_from_x_t,
+            "You mix noise into x_t, which has noise in it already. What is mixed is the guess of "
+            "the clean picture.",
+        ),
+        (
+            _ddim_other_noise,
+            "You mix with noise drawn afresh, so it never comes out the same twice. This sampler "
+            "uses the noise that it was given.",
+        ),
+        (
+            _ddim_ancestral_mean,
+            "That is the mean of the ancestral step. Without its fresh noise it arrives with too "
+            "little noise for the time s.",
+        ),
+    ],
+    points=2,
+)
