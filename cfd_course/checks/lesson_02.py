@@ -11,6 +11,10 @@ from ..training import noise_loss as _noise_loss
 from . import Exercise
 from . import points as points
 
+# The first call in a process imports sympy, and MultivariateNormal makes it: not to be counted
+# against an answer's time.
+torch.broadcast_shapes((1,), (1,))
+
 _schedule = NoiseSchedule.cosine(1000)
 _each_t = torch.tensor([2, 300, 900])
 
