@@ -1,0 +1,379 @@
+"""Lesson 05, condition dropout: drop, with_null_image, with_null_token."""
+
+from dataclasses import replace
+
+import torch
+
+from .. import expect
+from ..conditions import Condition
+from ..conditions import with_null_image as _with_null_image
+from ..conditions import with_null_token as _with_null_token
+from . import Exercise
+from . import points as points
+
+_COUNT = 20_000  # examples, so that a share is known to within about 0.01
+
+
+def _batch() -> Condition:
+    """Every fourth example is absent from the start."""
+    random = torch.Generator().manual_seed(0)
+    return Condition(
+        image=torch.rand(_COUNT, 1, 1, 2, generator=random) + 0.1,
+        tokens=torch.randint(1, 10, (_COUNT, 2), generator=random),
+        mask=torch.rand(_COUNT, 2, generator=random) < 0.8,
+        present=torch.arange(_COUNT) % 4 > 0,
+    )
+
+
+def _seen(arguments, result):
+    """What matters of a dropped batch, whatever random numbers it was made with."""
+    if result is None:
+        return None
+    if isinstance(result, torch.Tensor) and result.shape == (_COUNT,):
+        return "a row"
+    if not isinstance(result, Condition):
+        raise TypeError(f"a Condition should come back, but {expect.describe(result)} came")
+    condition, probability, generator = arguments
+    before = _batch()
+    expect.tensor("present", result.present, (_COUNT,), "bool")
+    share = 1 - result.present[before.present].float().mean()
+    if 0 < probability < 1 and share in (0, 1):
+        share = "all alike"
+    else:
+        share = round(round(float(share) * 20) / 20, 2)
+    fresh = torch.Generator().manual_seed(generator.initial_seed())
+    kept = {
+        f"its {name} is as it was": torch.equal(getattr(result, name), getattr(before, name))
+        for name in ("image", "tokens", "mask")
+    }
+    return {
+        "the share of the told examples that it hides": share,
+        "absent examples stay absent": not bool(result.present[~before.present].any()),
+        **kept,
+        "the condition that came in is as it was": torch.equal(condition.present, before.present)
+        and torch.equal(condition.tokens, before.tokens)
+        and torch.equal(condition.image, before.image),
+        "the generator was used": not torch.equal(fresh.get_state(), generator.get_state()),
+    }
+
+
+def _dropped(condition, probability, generator):
+    return torch.rand(len(condition), generator=generator) < probability
+
+
+def _whole_batch(condition, probability, generator):
+    dropped = torch.rand(1, generator=generator) < probability
+    return replace(condition, present=condition.present & ~dropped)
+
+
+def _kept(condition, probability, generator):
+    dropped = _dropped(condition, probability, generator)
+    return replace(condition, present=condition.present & dropped)
+
+
+def _zeroed(condition, probability, generator):
+    kept = ~_dropped(condition, probability, generator)
+    return replace(
+        condition,
+        image=condition.image * kept[:, None, None, None],
+        tokens=condition.tokens * kept[:, None],
+    )
+
+
+def _zeroed_tokens(condition, probability, generator):
+    kept = ~_dropped(condition, probability, generator)
+    return replace(condition, tokens=condition.tokens * kept[:, None])
+
+
+def _zeroed_too(condition, probability, generator):
+    marked = condition.drop(probability, generator)
+    return replace(marked, tokens=marked.tokens * marked.present[:, None])
+
+
+def _masked(condition, probability, generator):
+    kept = ~_dropped(condition, probability, generator)
+    return replace(condition, mask=condition.mask & kept[:, None])
+
+
+def _forgets(condition, probability, generator):
+    return replace(condition, present=~_dropped(condition, probability, generator))
+
+
+def _in_place(condition, probability, generator):
+    condition.present[_dropped(condition, probability, generator)] = False
+    return condition
+
+
+def _no_generator(condition, probability, generator):
+    return replace(condition, present=condition.present & ~_dropped(condition, probability, None))
+
+
+def _row_only(condition, probability, generator):
+    return condition.present & ~_dropped(condition, probability, generator)
+
+
+drop = Exercise(
+    reference=Condition.drop,
+    cases=[
+        lambda: (_batch(), 0.1, torch.Generator().manual_seed(0)),
+        lambda: (_batch(), 0.35, torch.Generator().manual_seed(2)),
+        lambda: (_batch(), 0.0, torch.Generator().manual_seed(3)),
+        lambda: (_batch(), 1.0, torch.Generator().manual_seed(4)),
+    ],
+    mistakes=[
+        (
+            _whole_batch,
+            "The whole batch shares one fate: either everybody is told or nobody is. How many "
+            "decisions does a batch of 64 need?",
+        ),
+        (
+            _kept,
+            "With probability 0.1 yours hides nine examples in ten. The probability is the chance "
+            "of being hidden, not of being told.",
+        ),
+        (
+            _zeroed,
+            "Yours overwrites the picture and the tokens with zeros, and present still says that "
+            "everybody is told. A zero is something one can be told: the digit 0, a grey picture.",
+        ),
+        (
+            _zeroed_tokens,
+            "Yours overwrites the tokens with zeros: those examples are now told the digit 0, and "
+            "present still calls them told.",
+        ),
+        (
+            _zeroed_too,
+            "The right examples are marked as absent, but their tokens were overwritten as well. "
+            "The mark is enough: what absence looks like is the network's business.",
+        ),
+        (
+            _masked,
+            "mask says which tokens are padding, and a condition picture has no mask at all. Which "
+            "of the four fields speaks of whole examples?",
+        ),
+        (
+            _forgets,
+            "Some examples came without a condition, and yours marks them as told. An example is "
+            "told only if it was told before and was not hidden now.",
+        ),
+        (
+            _in_place,
+            "The right examples are hidden, but in the condition that came in: the next pass over "
+            "the data finds them hidden already, and hides more. Return a new one.",
+        ),
+        (
+            _no_generator,
+            "The rate is right, but the generator was left unused, so a training run could not be "
+            "repeated. Draw from it.",
+        ),
+        (
+            _row_only,
+            "The row of booleans is right. What is asked for is a whole Condition with this row in "
+            "it, beside the image, tokens and mask that came.",
+        ),
+    ],
+    points=2,
+    observe=_seen,
+)
+
+
+def _random(*shape, seed):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def _plane(image, present):
+    return present.to(image)[:, None, None, None].expand(-1, 1, *image.shape[2:])
+
+
+def _image_without_plane(image, present, null):
+    return _with_null_image(image, present, null)[:, :-1]
+
+
+def _image_plane_first(image, present, null):
+    return _with_null_image(image, present, null).roll(1, dims=1)
+
+
+def _image_plane_reversed(image, present, null):
+    return torch.cat(
+        [_with_null_image(image, present, null)[:, :-1], 1 - _plane(image, present)], dim=1
+    )
+
+
+def _image_zeros(image, present, null):
+    return _with_null_image(image, present, torch.zeros_like(null))
+
+
+def _image_added(image, present, null):
+    absent = 1 - _plane(image, present)
+    return torch.cat([image + absent * null[:, None, None], 1 - absent], dim=1)
+
+
+def _image_swapped(image, present, null):
+    seen = _with_null_image(image, ~present, null)[:, :-1]
+    return torch.cat([seen, _plane(image, present)], dim=1)
+
+
+def _image_never_hidden(image, present, null):
+    return torch.cat([image, _plane(image, present)], dim=1)
+
+
+def _image_mean_colour(image, present, null):
+    return _with_null_image(image, present, null.mean().expand_as(null))
+
+
+with_null_image = Exercise(
+    reference=_with_null_image,
+    cases=[
+        lambda: (
+            _random(4, 3, 2, 2, seed=1),
+            torch.tensor([True, False, True, False]),
+            torch.tensor([0.5, -0.25, 2.0]),
+        ),
+        lambda: (_random(2, 1, 3, 5, seed=2), torch.tensor([False, True]), torch.tensor([0.7])),
+        lambda: (_random(2, 2, 1, 1, seed=3), torch.tensor([True, True]), torch.ones(2)),
+    ],
+    mistakes=[
+        (
+            _image_without_plane,
+            "The colours are right, but one plane is missing: without it nothing tells an absent "
+            "picture from a present one that happens to have the null colour.",
+        ),
+        (
+            _image_plane_first,
+            "All the planes are there, in another order: the extra one comes last.",
+        ),
+        (
+            _image_plane_reversed,
+            "The colours are right, but the extra plane is upside down: yours is 1 where there is "
+            "no picture.",
+        ),
+        (
+            _image_zeros,
+            "Where the picture is absent yours shows zeros: the learned null is never used, so it "
+            "would never learn either.",
+        ),
+        (
+            _image_added,
+            "The hidden picture still shines through: the null is added to it. An absent picture "
+            "must leave no trace.",
+        ),
+        (
+            _image_swapped,
+            "It hides the pictures that are present and shows those that are absent.",
+        ),
+        (
+            _image_never_hidden,
+            "The extra plane is right, but the network still sees every picture, those it must not "
+            "see among them.",
+        ),
+        (
+            _image_mean_colour,
+            "All channels get the same value. The null holds one for each.",
+        ),
+    ],
+    points=2,
+)
+
+
+def _token_last(tokens, mask, present, null):
+    tokens, mask = _with_null_token(tokens, mask, present, null)
+    return tokens.roll(-1, dims=1), mask.roll(-1, dims=1)
+
+
+def _token_only_if_absent(tokens, mask, present, null):
+    tokens, seen = _with_null_token(tokens, mask, present, null)
+    return tokens, torch.cat([~present[:, None], seen[:, 1:]], dim=1)
+
+
+def _token_never(tokens, mask, present, null):
+    tokens, seen = _with_null_token(tokens, mask, present, null)
+    return tokens, torch.cat([present[:, None], seen[:, 1:]], dim=1)
+
+
+def _token_absence_ignored(tokens, mask, present, null):
+    return _with_null_token(tokens, mask, torch.ones_like(present), null)
+
+
+def _token_padding_ignored(tokens, mask, present, null):
+    return _with_null_token(tokens, torch.ones_like(mask), present, null)
+
+
+def _token_or(tokens, mask, present, null):
+    tokens, seen = _with_null_token(tokens, mask, present, null)
+    return tokens, torch.cat([seen[:, :1], mask | present[:, None]], dim=1)
+
+
+def _token_inverted(tokens, mask, present, null):
+    tokens, seen = _with_null_token(tokens, mask, present, null)
+    return tokens, ~seen
+
+
+def _token_replaced(tokens, mask, present, null):
+    return torch.where(present[:, None, None], tokens, null), mask
+
+
+def _token_zeroed(tokens, mask, present, null):
+    return _with_null_token(tokens * (mask & present[:, None])[..., None], mask, present, null)
+
+
+with_null_token = Exercise(
+    reference=_with_null_token,
+    cases=[
+        lambda: (
+            _random(4, 3, 2, seed=4),
+            torch.tensor([[1, 1, 1], [1, 0, 0], [1, 1, 0], [1, 1, 0]]).bool(),
+            torch.tensor([True, True, False, True]),
+            torch.tensor([5.0, -5.0]),
+        ),
+        lambda: (
+            _random(2, 1, 4, seed=5),
+            torch.ones(2, 1, dtype=torch.bool),
+            torch.tensor([False, False]),
+            torch.arange(4.0),
+        ),
+    ],
+    mistakes=[
+        (_token_last, "Everything is there, but the null stands last. It comes first."),
+        (
+            _token_only_if_absent,
+            "The null is hidden from those who are told. Then it is one more sign for them to tell "
+            "apart; what was asked for is a token that everybody sees, always.",
+        ),
+        (
+            _token_never,
+            "An absent condition leaves nothing at all to attend to: every entry of its row is "
+            "False, and a softmax over nothing is NaN.",
+        ),
+        (
+            _token_absence_ignored,
+            "Padding is hidden, but the tokens of an absent condition are still visible: the "
+            "network would be told after all.",
+        ),
+        (
+            _token_padding_ignored,
+            "Absent conditions are hidden, but the padding of the others is visible: a caption "
+            "would mean something else in a longer batch.",
+        ),
+        (
+            _token_or,
+            "A token is visible only if two things hold: it is no padding, and its condition is "
+            "present. For yours one of them is enough.",
+        ),
+        (
+            _token_inverted,
+            "The mask is upside down: here True means that a token may be looked at. (PyTorch has "
+            "both conventions, in different functions.)",
+        ),
+        (
+            _token_replaced,
+            "Yours writes the null over the absent tokens, and no row gets longer. What was asked "
+            "for is one more token, in front of all the others, for everybody.",
+        ),
+        (
+            _token_zeroed,
+            "The mask is right, but the hidden tokens were overwritten with zeros. The mask is "
+            "enough: leave the tokens as they are.",
+        ),
+    ],
+    points=2,
+)
