@@ -148,8 +148,8 @@ def train(
             x_0, condition = next(stream)
             if len(x_0) < accelerator.num_processes:
                 raise ValueError(
-                    f"each of batches should have a row for each of the {accelerator.num_processes}"
-                    f" processes, but {expect.describe(x_0)} came."
+                    f"x_0 should have at least {accelerator.num_processes} row(s), one for each "
+                    f"process, but {expect.describe(x_0)} came."
                 )
             random = torch.Generator().manual_seed(_seed(seed, number))
             t = torch.randint(1, schedule.steps + 1, (len(x_0),), generator=random)

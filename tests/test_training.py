@@ -126,18 +126,17 @@ def test_a_trained_network_comes_near_the_floor():
     )
 
     class Points:
-        """512 fresh points a batch, from torch's global random numbers."""
+        """128 fresh points a batch, from torch's global random numbers."""
 
         def __iter__(self):
             for _ in range(100):
-                yield mixture.sample(512)[:, :, None, None], None
+                yield mixture.sample(128)[:, :, None, None], None
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = Unet(2, (64,), attention=(), heads=1)
-    average = finish(
-        train(network, SCHEDULE, Points(), 400, learning_rate=3e-3, decay=0.98)
-    ).average
+        network = Unet(2, (32,), attention=(), heads=1)
+    steps = train(network, SCHEDULE, Points(), 200, learning_rate=1e-2, warm_up=20, decay=0.98)
+    average = finish(steps).average
     source = torch.Generator().manual_seed(1)
     x_0, noise = mixture.sample(20_000, source), randn(20_000, 2, seed=2)
     t = torch.randint(1, 101, (20_000,), generator=source)
@@ -150,7 +149,7 @@ def test_a_trained_network_comes_near_the_floor():
     loss = noise_loss(learned, SCHEDULE, x_0, None, t, noise).item()
     nothing = noise_loss(lambda x, t, c: torch.zeros_like(x), SCHEDULE, x_0, None, t, noise).item()
     assert nothing == pytest.approx(1, abs=0.02)
-    assert floor < loss < floor + 0.15 * (nothing - floor)
+    assert floor < loss < floor + 0.05 * (nothing - floor)
 
 
 def test_loss_refuses_another_shape():
@@ -535,7 +534,7 @@ def test_two_processes_equal_one(tmp_path):
         assert moved.abs().max() > 1e-3
     for process in range(2):
         message = (tmp_path / f"refused-{process}.txt").read_text()
-        assert "a row for each of the 2 processes" in message
+        assert "x_0 should have at least 2 row" in message
 
 
 def usable(network: Unet) -> bool:
@@ -613,7 +612,7 @@ def test_the_faster_precision_is_measured():
         ({"batches": [(PICTURES, LABELS.tokens)]}, "should be a Condition or None"),
         ({"batches": [(PICTURES[:3], LABELS)]}, "as many rows, but 3 and 15 came"),
         ({"batches": [(PICTURES[:, :, :3], LABELS)]}, "divisible by 2"),
-        ({"batches": [(PICTURES[:0], None)]}, "x_0 should have at least one row"),
+        ({"batches": [(PICTURES[:0], None)]}, "x_0 should have at least 1 row"),
         ({"steps": 0}, "steps should be at least 1"),
         ({"drop": 1.5}, "drop should be in 0..1"),
         ({"seed": 0.5}, "seed should be a whole number"),
