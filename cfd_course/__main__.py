@@ -86,7 +86,7 @@ def evaluate(
     from . import expect
 
     expect.choice("NAME", name, ["digits"])
-    from .metrics import evaluate_digits
+    from .recipes import evaluate_digits
 
     text = json.dumps(evaluate_digits(data), indent=1, allow_nan=False)
     out = Path("data", "results", f"{name}.json") if out is None else out

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from scipy.stats import binomtest
+from torch import Tensor, nn
+from torchmetrics.image.fid import FrechetInceptionDistance
 
 from . import expect
 from .datasets.shapes import (
@@ -19,6 +21,52 @@ from .datasets.shapes import (
     canonical,
     coverage,
 )
+
+# --- Counting, and comparing crowds of pictures by their features ---------------------------------
+
+
+def proportion_interval(hits: int, count: int) -> tuple[float, float]:
+    """The 95% interval of Wilson (1927) for a proportion of which `hits` of `count` were seen."""
+    expect.whole("count", count, 1)
+    expect.whole("hits", hits, 0, count)
+    interval = binomtest(hits, count).proportion_ci(method="wilson")
+    return interval.low, interval.high
+
+
+def spread(features: Tensor, labels: Tensor) -> float:
+    """How different pictures of the same label are: the variance within each label, summed over
+    the features, averaged over the labels. features [N, D], labels [N]."""
+    expect.tensor("features", features, ("N", "D"))
+    expect.tensor("labels", labels, (len(features),), "int")
+    groups = [features[labels == label] for label in labels.unique()]
+    if min(map(len, groups)) < 2:
+        raise ValueError("labels should each occur at least twice: one picture has no spread.")
+    return float(torch.stack([group.var(dim=0).sum() for group in groups]).mean())
+
+
+def nearest_distances(pictures: Tensor, others: Tensor) -> Tensor:
+    """The root mean squared difference of each picture [N, ...] to the nearest of the others
+    [M, ...], [N]: near 0 for a picture that was copied."""
+    expect.tensor("pictures", pictures, None)
+    expect.tensor("others", others, ("M", *pictures.shape[1:]))
+    flat = pictures.flatten(1)
+    nearest = [torch.cdist(rows, others.flatten(1)).amin(dim=1) for rows in flat.split(500)]
+    return torch.cat(nearest) / flat.shape[1] ** 0.5
+
+
+def frechet_distance(features: Tensor, real: Tensor) -> float:
+    """The Frechet distance of two crowds of features [N, D] and [M, D], each taken for a Gaussian:
+    torchmetrics' computation with features of our own. Heusel et al. (2017), equation 6. It falls
+    with N for crowds from the same source, so only compare at the same N and M."""
+    expect.tensor("features", features, ("N", "D"))
+    expect.tensor("real", real, ("M", features.shape[1]))
+    given = nn.Identity()
+    given.num_features = features.shape[1]
+    distance = FrechetInceptionDistance(feature=given)
+    distance.update(features, real=False)
+    distance.update(real, real=True)
+    return float(distance.compute())
+
 
 # --- Reading captioned scenes (datasets.shapes) without a network ---------------------------------
 
