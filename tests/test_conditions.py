@@ -6,6 +6,8 @@ import torch
 from cfd_course import Condition
 from cfd_course.conditions import with_null_image, with_null_token
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def both(count=4, length=3, seed=0):
     random = torch.Generator().manual_seed(seed)

@@ -8,6 +8,8 @@ from cfd_course import Condition, GaussianMixture, NoiseSchedule, Unet, dpm_solv
 from cfd_course.guidance import paper_scale
 from cfd_course.sampling import last
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SCHEDULE = NoiseSchedule.cosine(1000)
 MIXTURE = GaussianMixture(
     [[-0.8, 0.1], [0.6, 0.7], [0.5, -0.7]],

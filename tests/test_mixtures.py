@@ -6,6 +6,8 @@ from torch.distributions import Categorical, MixtureSameFamily, MultivariateNorm
 
 from cfd_course import GaussianMixture, NoiseSchedule
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 MEANS = [[-0.8, 0.1], [0.6, 0.7], [0.5, -0.7]]
 COVARIANCES = [[[0.06, 0.01], [0.01, 0.05]], [[0.09, -0.03], [-0.03, 0.06]], [[0.05, 0], [0, 0.12]]]
 WEIGHTS = [0.2, 0.3, 0.5]

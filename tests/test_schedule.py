@@ -8,6 +8,8 @@ from diffusers import DDPMScheduler
 
 from cfd_course import NoiseSchedule
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def pictures(count=5, seed=0, dtype=torch.float64):
     random = torch.Generator().manual_seed(seed)
