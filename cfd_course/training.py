@@ -105,7 +105,9 @@ def train(
     covered.
 
     Device, precision and processes are Accelerate's: under `accelerate launch` every process
-    draws the same batch and noise, and works on its share of the rows.
+    draws the same batch and noise, and works on its share of the rows. Two processes without a GPU:
+    `ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes 2 SCRIPT`, for its
+    `--cpu` starts a single one where there is no MPI.
     """
     _check_settings(network, schedule, batches, steps, drop, decay, precision)
     expect.whole("seed", seed, 0)
