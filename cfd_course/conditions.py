@@ -4,6 +4,7 @@ Whether a condition is present is a boolean for each example. What absence looks
 and lives in the network, for zeros are a legitimate picture and a legitimate embedding.
 """
 
+import contextlib
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -91,11 +92,12 @@ class Condition:
 
     def __getitem__(self, rows) -> "Condition":
         """The conditions of some of the examples: condition[3:7], or with a list of numbers."""
-        try:
-            numbers = torch.arange(len(self))[[rows] if isinstance(rows, int) else rows]
-        except (IndexError, TypeError, ValueError):
-            numbers = None
-        if numbers is None or numbers.ndim != 1 or not len(numbers):
+        picked = [rows] if isinstance(rows, int) else rows
+        numbers = torch.empty(0)
+        if isinstance(picked, (slice, list, Tensor)):
+            with contextlib.suppress(IndexError, TypeError, ValueError):
+                numbers = torch.arange(len(self))[picked]
+        if numbers.ndim != 1 or not len(numbers):
             # An IndexError, for that is what ends a loop over the examples.
             raise IndexError(
                 f"rows should pick at least one of the {len(self)} examples, with numbers in "

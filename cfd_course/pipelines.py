@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from . import expect
-from .conditions import Condition
 from .datasets import data_path
 from .datasets.digits import digit_condition
 from .guidance import guide
@@ -20,6 +19,10 @@ def start_noise(count: int, shape: tuple[int, ...], seed: int = 0) -> Tensor:
     """x_T for `count` pictures, [count, *shape]. Picture i comes from seed + i alone, so it is the
     same in whatever batch it is drawn."""
     expect.whole("count", count, 1)
+    if not isinstance(shape, (tuple, list)):
+        raise TypeError(f"shape should be a tuple of sizes, but {expect.describe(shape)} came.")
+    for size in shape:
+        expect.whole("each size in shape", size, 1)
     expect.whole("seed", seed, 0)
     return torch.stack(
         [

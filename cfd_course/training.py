@@ -35,6 +35,8 @@ def noise_loss(
 
     x_0, noise [B, ...]; t [B] -> a single number.
     """
+    expect.callable_("network", network, "network(x_t, t, condition)")
+    expect.instance("schedule", schedule, NoiseSchedule)
     guess = network(schedule.add_noise(x_0, t, noise), t, condition)
     expect.tensor("what network returned", guess, tuple(noise.shape), advice="It is the noise.")
     return F.mse_loss(guess.float(), noise)
@@ -44,10 +46,14 @@ def noise_loss(
 def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
     """Move the averaged weights a little towards the network's, in place:
     average = decay * average + (1 - decay) * network. Buffers are copied."""
+    expect.instance("average", average, nn.Module)
+    expect.instance("network", network, nn.Module)
     expect.number("decay", decay, 0, 1)
     slow, fast = list(average.parameters()), list(network.parameters())
     if [p.shape for p in slow] != [p.shape for p in fast]:
-        raise ValueError("average should be a copy of network, but their parameters differ.")
+        raise ValueError(
+            "average should be a copy of network, but one with parameters of other shapes came."
+        )
     torch._foreach_lerp_(slow, fast, 1 - decay)
     for buffer, source in zip(average.buffers(), network.buffers(), strict=True):
         buffer.copy_(source)
@@ -256,7 +262,7 @@ def _stream(batches, seed: int, done: int) -> Iterator[tuple[Tensor, Condition |
             if number > done:
                 yield _checked(batch)
         if number == first:
-            raise ValueError("batches should hold at least one batch, but it is empty.")
+            raise ValueError("batches should hold at least one batch, but none came.")
 
 
 def _checked(batch):

@@ -349,9 +349,9 @@ class Unet(nn.Module):
         ):
             if given != wanted:
                 raise ValueError(
-                    f"this U-Net's condition should come {'with' if wanted else 'without'} {name}: "
-                    f"it has condition_channels={self.condition_channels} and "
-                    f"token_channels={self.token_channels}."
+                    f"this U-Net's condition should come {'with' if wanted else 'without'} {name}, "
+                    f"but one came {'with' if given else 'without'}: it has condition_channels="
+                    f"{self.condition_channels} and token_channels={self.token_channels}."
                 )
         if len(condition) != count:
             raise ValueError(

@@ -25,8 +25,12 @@ def batches(x_0: Tensor, condition: Condition | None, size: int) -> DataLoader:
     """(x_0, condition) in shuffled batches of `size`, for train(). The last, incomplete batch of
     each pass is left out."""
     expect.tensor("x_0", x_0, None)
+    if x_0.numel() == 0 or x_0.ndim == 0:
+        raise ValueError(f"x_0 should have shape [N, ...], but {expect.describe(x_0)} came.")
     expect.whole("size", size, 1, len(x_0))
-    if condition is not None and len(condition) != len(x_0):
+    if condition is not None and len(expect.instance("condition", condition, Condition)) != len(
+        x_0
+    ):
         raise ValueError(
             f"x_0 and condition should have as many rows, but {len(x_0)} and {len(condition)} came."
         )

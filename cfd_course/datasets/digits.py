@@ -41,6 +41,10 @@ def digits(split: str = "train", root: str | Path | None = None) -> tuple[Tensor
 
 def digit_condition(labels) -> Condition:
     """The condition "draw this digit", for each of the labels [B], a tensor or a list of 0..9."""
+    if not isinstance(labels, (Tensor, list, tuple, range)):
+        raise TypeError(
+            f"labels should be a tensor or a list of digits, but {expect.describe(labels)} came."
+        )
     if not isinstance(labels, Tensor):
         labels = torch.tensor([expect.whole("each digit", label, 0, 9) for label in labels])
     expect.tensor("labels", labels, ("B",), "int")
