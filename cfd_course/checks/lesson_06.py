@@ -1,0 +1,262 @@
+"""Lesson 06, classifier-free guidance: guide, paper_scale, clip_guess."""
+
+import torch
+
+from ..conditions import Condition
+from ..guidance import guide as _guide
+from ..guidance import paper_scale as _paper_scale
+from ..sampling import clip_guess as _clip_guess
+from ..schedule import NoiseSchedule
+from . import Exercise
+from . import points as points
+
+
+class _Network:
+    """Predicts something that depends on everything, and counts its calls."""
+
+    def __init__(self):
+        self.batches = []
+
+    def __call__(self, x_t, t, condition):
+        self.batches.append(len(x_t))
+        if len(condition) != len(x_t):
+            raise ValueError(
+                f"the network got {len(x_t)} pictures but {len(condition)} rows of conditions"
+            )
+        label = torch.where(condition.present, condition.tokens[:, 0].float(), -2.0)
+        times = torch.as_tensor(t).float().expand(len(x_t)) / 1000
+        return x_t.sin() + (label * (1 + times))[:, None]
+
+
+def _case(scale, seed):
+    def arguments():
+        tokens = torch.tensor([[3], [1], [4]])
+        return _Network(), Condition(tokens=tokens), scale
+
+    return arguments
+
+
+def _use(arguments, denoise):
+    """What the denoiser returns, and how many calls of the network that took."""
+    if denoise is None:
+        return None
+    network = arguments[0]
+    x_t = torch.randn(3, 5, generator=torch.Generator().manual_seed(7))
+    return {"noise": denoise(x_t, 400), "calls of the network": len(network.batches)}
+
+
+def _predictions(network, condition, x_t, t):
+    both = Condition.concatenate([condition.absent(), condition])
+    return network(torch.cat([x_t, x_t]), t, both).chunk(2)
+
+
+def _combined(formula):
+    """A wrong `guide` that differs in how it puts the two predictions together."""
+
+    def guide(network, condition, scale):
+        return lambda x_t, t: formula(*_predictions(network, condition, x_t, t), scale)
+
+    return guide
+
+
+def _two_calls(network, condition, scale):
+    def denoise(x_t, t):
+        null, told = network(x_t, t, condition.absent()), network(x_t, t, condition)
+        return null + scale * (told - null)
+
+    return denoise
+
+
+def _same_condition_twice(network, condition, scale):
+    def denoise(x_t, t):
+        both = Condition.concatenate([condition, condition])
+        null, told = network(torch.cat([x_t, x_t]), t, both).chunk(2)
+        return null + scale * (told - null)
+
+    return denoise
+
+
+def _zero_for_null(network, condition, scale):
+    def denoise(x_t, t):
+        zero = Condition(tokens=torch.zeros_like(condition.tokens))
+        both = Condition.concatenate([zero, condition])
+        null, told = network(torch.cat([x_t, x_t]), t, both).chunk(2)
+        return null + scale * (told - null)
+
+    return denoise
+
+
+guide = Exercise(
+    reference=_guide,
+    cases=[_case(3.0, 0), _case(1.5, 1), _case(-2.0, 2)],
+    observe=_use,
+    mistakes=[
+        (
+            _combined(lambda null, told, scale: told + scale * (told - null)),
+            "That is the other convention: yours counts the extra push from the conditional "
+            "prediction on, so that your scale 0 is the plain conditional network. Here scale 1 is.",
+        ),
+        (
+            _combined(lambda null, told, scale: told + scale * (null - told)),
+            "The bigger the scale, the further yours moves away from the condition: the two halves "
+            "seem to have changed places. Which half of the batch was told?",
+        ),
+        (
+            _combined(lambda null, told, scale: null - scale * (told - null)),
+            "It pushes away from the condition: at scale 1 it does not give the conditional "
+            "prediction back.",
+        ),
+        (
+            _combined(lambda null, told, scale: null + scale * told),
+            "At scale 1 it should give the conditional prediction alone, but yours is the sum of "
+            "both. The scale multiplies what the condition changes, not the whole prediction.",
+        ),
+        (
+            _combined(lambda null, told, scale: scale * (told - null)),
+            "That is the push alone. At scale 0 nothing should be left but the unconditional "
+            "prediction; with yours nothing is left at all.",
+        ),
+        (
+            _combined(lambda null, told, scale: scale * told),
+            "The unconditional prediction is not used: a larger scale only makes the noise "
+            "larger, not clearer about the condition.",
+        ),
+        (
+            _combined(lambda null, told, scale: (null + scale * told) / (1 + scale)),
+            "That is an average of the two, which lies between them. Guidance goes past the "
+            "conditional one.",
+        ),
+        (
+            _two_calls,
+            "The noise is right, but the network ran twice. One call on a batch of twice the "
+            "length does the same work with fewer, larger products.",
+        ),
+        (
+            _same_condition_twice,
+            "Both halves were told the condition, so their difference is 0 and the scale changes "
+            "nothing.",
+        ),
+        (
+            _zero_for_null,
+            "The first half was told zeros: that is the label 0, a legitimate condition (lesson "
+            "05), not the absence of one.",
+        ),
+    ],
+    points=4,
+)
+
+paper_scale = Exercise(
+    reference=_paper_scale,
+    cases=[lambda: (0.0,), lambda: (3.0,), lambda: (-1.0,), lambda: (0.5,)],
+    mistakes=[
+        (lambda w: w, "At w = 0 the paper has the plain conditional network; yours has scale 0."),
+        (
+            lambda w: w - 1,
+            "You went the other way: that turns the course's scale into the paper's w. Try w = 0.",
+        ),
+        (
+            lambda w: 1 - w,
+            "At w = 0 it is right, but a larger w should push harder, and yours pushes backwards.",
+        ),
+        (
+            lambda w: 1 / (1 + w) if w != -1 else torch.inf,
+            "At w = 0 it is right, but a larger w should give a larger scale.",
+        ),
+        (
+            lambda w: 2 * w,
+            "It is right at one place only. Which scale is the paper's w = 0, and which its -1?",
+        ),
+        (
+            lambda w: (1 + w) / 2,
+            "It grows half as fast as it should. Compare what multiplies the conditional "
+            "prediction in both formulas.",
+        ),
+    ],
+    points=1,
+)
+
+_schedule = NoiseSchedule.cosine(1000)
+
+
+def _clip_case(t, clip, seed):
+    def arguments():
+        random = torch.Generator().manual_seed(seed)
+        x_t, noise = torch.randn(2, 2, 1, 4, 4, generator=random)
+        return _schedule, 1.5 * x_t, t, noise, clip
+
+    return arguments
+
+
+def _noise_kept(schedule, x_t, t, noise, clip):
+    return schedule.predict_x0(x_t, t, noise).clamp(-clip, clip), noise
+
+
+def _not_clipped(schedule, x_t, t, noise, clip):
+    return schedule.predict_x0(x_t, t, noise), noise
+
+
+def _noise_clipped(schedule, x_t, t, noise, clip):
+    noise = noise.clamp(-clip, clip)
+    return schedule.predict_x0(x_t, t, noise), noise
+
+
+def _clipped_at_zero(schedule, x_t, t, noise, clip):
+    x_0 = schedule.predict_x0(x_t, t, noise).clamp(0, clip)
+    return x_0, schedule.predict_noise(x_t, t, x_0)
+
+
+def _always_one(schedule, x_t, t, noise, clip):
+    x_0 = schedule.predict_x0(x_t, t, noise).clamp(-1, 1)
+    return x_0, schedule.predict_noise(x_t, t, x_0)
+
+
+def _rescaled(schedule, x_t, t, noise, clip):
+    x_0 = schedule.predict_x0(x_t, t, noise)
+    x_0 = clip * x_0 / x_0.abs().amax()
+    return x_0, schedule.predict_noise(x_t, t, x_0)
+
+
+def _wrong_order(schedule, x_t, t, noise, clip):
+    return _clip_guess(schedule, x_t, t, noise, clip)[::-1]
+
+
+def _x_t_clipped(schedule, x_t, t, noise, clip):
+    x_t = x_t.clamp(-clip, clip)
+    return schedule.predict_x0(x_t, t, noise), noise
+
+
+clip_guess = Exercise(
+    reference=_clip_guess,
+    cases=[_clip_case(600, 1.0, 0), _clip_case(950, 1.0, 1), _clip_case(300, 0.5, 2)],
+    mistakes=[
+        (
+            _noise_kept,
+            "The guess is clipped, but the noise is still the old one: mixed again, the two no "
+            "longer give x_t, so a sampler's next step starts beside where it is.",
+        ),
+        (_not_clipped, "Nothing is clipped: the guess still leaves -clip..clip."),
+        (
+            _noise_clipped,
+            "You clip the noise. Noise may have any size; it is the picture that stays within "
+            "bounds.",
+        ),
+        (
+            _clipped_at_zero,
+            "Everything darker than middle grey is gone: pictures run from -1 (black) to 1, not "
+            "from 0.",
+        ),
+        (_always_one, "It clips at 1 whatever `clip` says; the third case asks for 0.5."),
+        (
+            _rescaled,
+            "The whole guess is divided by its largest value, so one bright pixel makes all the "
+            "others fade. Clipping only touches what is out of bounds.",
+        ),
+        (_wrong_order, "Both results are right, but in the other order: the picture first."),
+        (
+            _x_t_clipped,
+            "You clip the noisy picture. x_t is meant to leave the bounds, it has noise in it; "
+            "the guess of the clean picture is not.",
+        ),
+    ],
+    points=2,
+)
