@@ -117,10 +117,8 @@ def test_draw_writes_the_picture_that_the_network_draws(run, small):
 
 
 def test_evaluate_saves_what_was_measured(run, monkeypatch):
-    import cfd_course.metrics as metrics
-
     monkeypatch.setattr(
-        metrics, "evaluate_digits", lambda root: {"accuracy": 0.5, "root": str(root)}, raising=False
+        recipes, "evaluate_digits", lambda root: {"accuracy": 0.5, "root": str(root)}
     )
     result = run("evaluate", "digits", "--data", "full")
     assert result.exit_code == 0, result.output

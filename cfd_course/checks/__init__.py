@@ -132,7 +132,7 @@ def _names(function) -> list[str]:
 
 
 def _call(reference, arguments) -> str:
-    """ " for x_0 = a float32 tensor of shape [2, 3], t = 500", what can be said of the arguments."""
+    """What can be said of the arguments: " for x_0 = a float32 tensor of shape [2, 3], t = 5"."""
     names = _names(reference) or [f"argument {i + 1}" for i in range(len(arguments))]
     said = [
         f"{name} = " + (expect.describe(value) if isinstance(value, Tensor) else repr(value))

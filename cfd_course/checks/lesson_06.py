@@ -94,7 +94,7 @@ guide = Exercise(
         (
             _combined(lambda null, told, scale: told + scale * (told - null)),
             "That is the other convention: yours counts the extra push from the conditional "
-            "prediction on, so that your scale 0 is the plain conditional network. Here scale 1 is.",
+            "prediction on, so that your scale 0 is the plain conditional network. Here it is 1.",
         ),
         (
             _combined(lambda null, told, scale: told + scale * (null - told)),
