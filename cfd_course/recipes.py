@@ -137,8 +137,8 @@ def evaluate_digits(
     real_features, real_answers = judged(real)
     chosen_on = {}
     for scale in scales[1:]:
-        drawn = writer.draw(wanted[: count // 2], scale, seed=1_000_000)
-        chosen_on[scale] = int((judged(drawn)[1] == wanted[: count // 2]).sum())
+        drawn = writer.draw(wanted[: count // 4], scale, seed=1_000_000)
+        chosen_on[scale] = int((judged(drawn)[1] == wanted[: count // 4]).sum())
     best = max(chosen_on, key=chosen_on.__getitem__)  # the smallest of equals
 
     rows = []
