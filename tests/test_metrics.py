@@ -6,6 +6,7 @@ import pytest
 import torch
 from torchvision.transforms.functional import gaussian_blur
 
+from cfd_course import metrics
 from cfd_course.datasets.shapes import (
     GROUND,
     NOTHING,
@@ -162,3 +163,44 @@ def test_the_reader_rejects():
         shows(pictures, ["a small red star"])
     with pytest.raises(ValueError, match="caption should read like"):
         shows(pictures, ["a small red star", "a dog"])
+
+
+# --- Counting, and comparing crowds of pictures by their features
+
+
+def test_proportion_interval_against_wilson_by_hand():
+    low, high = metrics.proportion_interval(97, 100)
+    z, p, n = 1.959964, 0.97, 100
+    centre, half = p + z**2 / (2 * n), z * (p * (1 - p) / n + z**2 / (4 * n**2)) ** 0.5
+    assert low == pytest.approx((centre - half) / (1 + z**2 / n), abs=1e-6)
+    assert high == pytest.approx((centre + half) / (1 + z**2 / n), abs=1e-6)
+    with pytest.raises(ValueError, match="hits"):
+        metrics.proportion_interval(5, 4)
+
+
+def test_spread_is_the_variance_within_labels_alone():
+    features = torch.tensor([[0.0, 1.0], [2.0, 1.0], [100.0, 5.0], [100.0, 9.0]])
+    labels = torch.tensor([0, 0, 1, 1])
+    assert metrics.spread(features, labels) == pytest.approx((2 + 8) / 2)
+    with pytest.raises(ValueError, match="at least twice"):
+        metrics.spread(features, torch.tensor([0, 0, 1, 2]))
+
+
+def test_nearest_distances_against_a_loop():
+    random = torch.Generator().manual_seed(0)
+    pictures, others = torch.rand(2, 7, 1, 3, 3, generator=random)
+    wanted = [min(float((p - o).square().mean().sqrt()) for o in others) for p in pictures]
+    torch.testing.assert_close(metrics.nearest_distances(pictures, others), torch.tensor(wanted))
+    assert float(metrics.nearest_distances(others[:2], others).max()) < 1e-3
+
+
+def test_frechet_distance_of_two_gaussians_in_closed_form():
+    """Diagonal covariances: |m1 - m2|^2 + sum of (s1 - s2)^2, of the samples' own moments."""
+    random = torch.Generator().manual_seed(0)
+    signs = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 3)  # exactly uncorrelated
+    a, b = signs * torch.tensor([1.0, 2.0, 3.0]), signs + torch.tensor([1.0, 0.0, 2.0])
+    unbiased = (8 / 7) ** 0.5
+    wanted = 1 + 4 + (unbiased * torch.tensor([0.0, 1.0, 2.0])).square().sum()
+    assert metrics.frechet_distance(a, b) == pytest.approx(float(wanted), rel=1e-3)
+    crowd = torch.randn(400, 3, generator=random)
+    assert abs(metrics.frechet_distance(crowd, crowd)) < 1e-3

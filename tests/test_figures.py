@@ -1,0 +1,88 @@
+"""Figures and sliders: they come as PNG, say what they show, and change when a slider moves."""
+
+import io
+
+import pytest
+import torch
+from PIL import Image
+
+from cfd_course import figures, widgets
+
+
+@pytest.fixture
+def published(monkeypatch):
+    """What display() was given: a list of outputs."""
+    shown = []
+
+    def display(data, raw, metadata):
+        assert raw
+        shown.append({"data": data, "metadata": metadata})
+
+    monkeypatch.setattr(figures, "display", display)
+    monkeypatch.setattr(widgets, "display", display)
+    return shown
+
+
+def size(png: bytes) -> tuple[int, int]:
+    return Image.open(io.BytesIO(png)).size
+
+
+BATCH = torch.rand(5, 1, 8, 8) * 2 - 1
+MADE = {
+    "curves": lambda: figures.curves([1, 2], {"a": [1, 2]}, title="T", x_label="x", y_label="y"),
+    "pictures": lambda: figures.pictures(BATCH, title="T", columns=3, labels=list("abcde")),
+    "colour": lambda: figures.pictures(BATCH.expand(-1, 3, -1, -1), title="T"),
+    "picture_rows": lambda: figures.picture_rows({"a": BATCH, "b": BATCH[:2]}, title="T"),
+    "clouds": lambda: figures.clouds(
+        {"a": torch.randn(9, 2), "b": torch.randn(9, 2)},
+        density=lambda x: x.square().sum(1),
+        title="T",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_every_kind_of_figure_is_drawn(name):
+    width, height = size(figures.png(MADE[name]()))
+    assert width > 100 and height > 60
+
+
+def test_pictures_show_black_at_minus_one_and_white_at_one():
+    flat = torch.stack([torch.full((1, 8, 8), -1.0), torch.full((1, 8, 8), 1.0)])
+    grid = Image.open(io.BytesIO(figures.png(figures.pictures(flat, title="T")))).convert("L")
+    row = [grid.getpixel((x, grid.height - 20)) for x in range(grid.width)]
+    half = len(row) // 2
+    assert min(row[:half]) == 0 and row.count(0) > 20 and 0 not in row[half:]
+
+
+def test_show_carries_the_alternative_text(published):
+    figures.show(MADE["curves"](), alt="a line that rises")
+    (output,) = published
+    assert output["data"]["text/plain"] == "a line that rises"
+    assert output["metadata"]["image/png"]["alt"] == "a line that rises"
+    assert size(output["data"]["image/png"])[0] > 100
+
+
+def test_a_slider_redraws_the_picture_and_the_first_one_is_saved(published):
+    drawn = []
+
+    def draw(height, kind):
+        drawn.append((height, kind))
+        return figures.curves([0, 1], {"a": [0, height]}, title=kind, x_label="x", y_label="y")
+
+    box = widgets.interactive(draw, "a line", height=(1, 5, 2), kind=(["one", "two"], "two"))
+    height, kind, image = box.children
+    (output,) = published
+    assert drawn == [(2, "two")] and bytes(image.value) == output["data"]["image/png"]
+    assert "application/vnd.jupyter.widget-view+json" in output["data"]
+    before = bytes(image.value)
+    height.value = 5
+    kind.value = "one"
+    assert drawn == [(2, "two"), (5, "two"), (5, "one")] and bytes(image.value) != before
+
+
+def test_sliders_that_are_neither_kind_are_named(published):
+    with pytest.raises(TypeError, match="height should be"):
+        widgets.interactive(lambda height: MADE["curves"](), "a line", height=3)
+    with pytest.raises(TypeError, match="draw"):
+        widgets.interactive(3, "a line", height=(1, 5, 2))
