@@ -609,7 +609,7 @@ def test_the_faster_precision_is_measured():
         ({"batches": (batch for batch in [])}, "batches should be something to go through"),
         ({"batches": PICTURES}, "batches should be something to go through"),
         ({"batches": 3}, "batches should be something to go through"),
-        ({"batches": []}, "batches should hold at least one batch, but it is empty"),
+        ({"batches": []}, "batches should hold at least one batch, but none came"),
         ({"batches": [PICTURES]}, r"each of batches should be a pair \(x_0, condition\)"),
         ({"batches": [(PICTURES.long(), LABELS)]}, "x_0 should be a float tensor"),
         ({"batches": [(PICTURES, LABELS.tokens)]}, "should be a Condition or None"),
