@@ -164,8 +164,9 @@ class NoiseSchedule:
                 f"{name} should be one number, or one for each of the {len(first)} examples of "
                 f"{first_name}, but {expect.describe(t)} came."
             )
+        # Still float64, which not every device knows: the callers move their float32 results.
         share = self.alpha_bars[t.to(self.alpha_bars.device)]
-        return share.to(first.device).reshape(-1, *[1] * (first.ndim - 1))
+        return share.reshape(-1, *[1] * (first.ndim - 1))
 
 
 def _beta(name, value):
