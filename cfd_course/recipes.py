@@ -13,7 +13,7 @@ from .datasets.digits import digit_condition, digits
 from .metrics import frechet_distance, nearest_distances, proportion_interval, spread
 from .pipelines import build, load
 from .schedule import NoiseSchedule
-from .training import load_checkpoint, load_weights, save_checkpoint, train
+from .training import faster_precision, load_checkpoint, load_weights, save_checkpoint, train
 
 DIGITS = {
     "name": "digits",
@@ -42,12 +42,19 @@ def train_digits(
     pictures, labels = digits("train", root)
     stream = batches(pictures, digit_condition(labels), recipe["batch"])
     schedule = NoiseSchedule.cosine(recipe["schedule_steps"])
+    # Some processors gain from bfloat16 and others lose. What the first run of a training measured
+    # holds for all its runs, so that a resumed one ends with the same weights.
+    choice = folder / "precision.txt"
+    if not choice.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        choice.write_text(faster_precision(network, schedule, next(iter(stream))))
     began, first = time.monotonic(), None
     for step in train(
         network,
         schedule,
         stream,
         steps,
+        precision=choice.read_text(),
         seed=seed,
         folder=folder,
         drop=recipe["drop"],
@@ -61,6 +68,7 @@ def train_digits(
             "pictures": len(pictures),
             "steps": steps,
             "seed": seed,
+            "precision": choice.read_text(),
             "resumed_at_step": first - 1,
             "seconds": round(time.monotonic() - began),
         }
