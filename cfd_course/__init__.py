@@ -3,7 +3,7 @@
 from .conditions import Condition
 from .guidance import guide, paper_scale
 from .mixtures import GaussianMixture
-from .sampling import ddim, ddpm, dpm_solver
+from .sampling import ddim, ddpm, dpm_solver, repaint
 from .schedule import NoiseSchedule
 from .training import train
 from .unet import Unet
@@ -18,6 +18,7 @@ __all__ = [
     "dpm_solver",
     "guide",
     "paper_scale",
+    "repaint",
     "train",
 ]
 __version__ = "0.1.0"

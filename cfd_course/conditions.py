@@ -20,7 +20,8 @@ class Condition:
     image: [B, C, H, W], already at the size of x_t.
     tokens: numbers [B, L], which the network's token encoder turns into embeddings, or embeddings
         [B, L, D] from outside.
-    mask: [B, L], bool; False marks padding. All True if not given.
+    mask: [B, L], bool; False marks padding, which must not be attended to. All True if not given.
+        With an image alone, for a Unet that attends to its patches: one for each patch.
     present: [B], bool; False for an example whose condition the network must not see. All True if
         not given.
     """
@@ -51,9 +52,8 @@ class Condition:
                 f"{len(self.tokens)} rows of tokens came."
             )
         if self.mask is not None:
-            if self.tokens is None:
-                raise ValueError("mask should come with the tokens that it marks, but none came.")
-            expect.tensor("mask", self.mask, tuple(self.tokens.shape[:2]), "bool")
+            length = "patches" if self.tokens is None else self.tokens.shape[1]
+            expect.tensor("mask", self.mask, (count, length), "bool")
         elif self.tokens is not None:
             everything = torch.ones(self.tokens.shape[:2], dtype=torch.bool, device=device)
             object.__setattr__(self, "mask", everything)

@@ -3,22 +3,101 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 from .datasets import batches
 from .datasets.digits import digit_condition, digits
+from .datasets.photos import crops, photos
+from .datasets.shapes import SceneStream
 from .metrics import frechet_distance, nearest_distances, proportion_interval, spread
-from .pipelines import build, load
-from .schedule import NoiseSchedule
+from .pipelines import build, build_schedule, known_patches, load, to_enlarge, to_fill
+from .text import tokenise
 from .training import faster_precision, load_checkpoint, load_weights, save_checkpoint, train
 
-DIGITS = {
-    "name": "digits",
-    "network": {"channels": [48, 96], "patch": 2, "token_channels": 64},
-    "schedule_steps": 1000,  # of the cosine schedule
+# --- Training -------------------------------------------------------------------------------------
+
+
+def _digit_stream(recipe: dict, data: Path | None):
+    pictures, labels = digits("train", data)
+    return batches(pictures, digit_condition(labels), recipe["batch"])
+
+
+def _scene_stream(recipe: dict, data: Path | None):
+    return SceneStream(recipe["batch"], tokenise)
+
+
+def _photo_stream(prepare):
+    def stream(recipe: dict, data: Path | None):
+        if data is None:
+            raise ValueError(
+                "--data should be a folder of pictures to train on, such as the train and test "
+                "parts of BSDS500, but none was given."
+            )
+        return crops(photos(data), recipe["size"], recipe["batch"], prepare, repeats=8)
+
+    return stream
+
+
+class _Holes(Dataset):
+    """Digits with new holes in every pass."""
+
+    def __init__(self, pictures: Tensor, patch: int | None):
+        self.pictures, self.patch = pictures, patch
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitems__(self, numbers: list[int]):
+        pictures, condition = to_fill(self.pictures[numbers])
+        if self.patch is not None:  # its attention sees known patches only
+            mask = condition.image[:, -1:] > 0
+            condition = replace(condition, mask=known_patches(mask, self.patch))
+        return pictures, condition
+
+
+def _digit_hole_stream(recipe: dict, data: Path | None):
+    pictures, _ = digits("train", data)
+    attends = recipe["network"].get("inject") == "attention"
+    return DataLoader(
+        _Holes(pictures, 4 if attends else None),
+        recipe["batch"],
+        shuffle=True,
+        drop_last=True,
+        collate_fn=lambda batch: batch,
+    )
+
+
+_SUPER_RESOLUTION = {
+    "network": {
+        "channels": [48, 64, 96],
+        "attention": [],
+        "patch": 2,
+        "condition_channels": 3,
+    },
+    "velocity": True,
+    "schedule_steps": 1000,
+    "size": 64,
+    "batch": 16,
+    "learning_rate": 1e-3,
+    "drop": 0.1,
+    "decay": 0.9995,
+}
+_DIGIT_INPAINTING = {
+    "network": {
+        "image_channels": 1,
+        "channels": [32, 64],
+        "patch": 2,
+        "condition_channels": 2,
+    },
+    "velocity": True,
+    "schedule_steps": 1000,
     "batch": 64,
     "learning_rate": 2e-3,
     "drop": 0.1,
@@ -26,22 +105,90 @@ DIGITS = {
 }
 
 
-def train_digits(
-    out: Path, root: Path | None, folder: Path, steps: int, start: Path | None = None, seed: int = 0
+def _with(recipe: dict, **network) -> dict:
+    return {**recipe, "network": {**recipe["network"], **network}}
+
+
+# Of each diffusion network: its recipe, the steps of a sitting, and where its batches come from.
+DIFFUSION = {
+    "digits": (
+        {
+            "network": {"channels": [48, 96], "patch": 2, "token_channels": 64},
+            "schedule_steps": 1000,
+            "batch": 64,
+            "learning_rate": 2e-3,
+            "drop": 0.1,
+            "decay": 0.999,
+        },
+        6_000,
+        _digit_stream,
+    ),
+    # The linear schedule spends nearly half its steps where more than 95% is noise, and the
+    # velocity's error counts there: that is where a scene of flat colours is laid out.
+    "text-to-image": (
+        {
+            "network": {
+                "channels": [48, 96, 176],
+                "attention": [1, 2],
+                "patch": 2,
+                "token_channels": 128,
+            },
+            "velocity": True,
+            "target": "velocity",
+            "schedule": "linear",
+            "schedule_steps": 1000,
+            "batch": 32,
+            "learning_rate": 1e-3,
+            "drop": 0.1,
+            "decay": 0.9995,
+        },
+        13_000,
+        _scene_stream,
+    ),
+    "super-resolution": (_SUPER_RESOLUTION, 6_000, _photo_stream(to_enlarge)),
+    "super-resolution-levels": (
+        _with(_SUPER_RESOLUTION, inject="levels"),
+        1_500,
+        _photo_stream(to_enlarge),
+    ),
+    "super-resolution-attention": (
+        _with(_SUPER_RESOLUTION, inject="attention", attention=[2]),
+        1_500,
+        _photo_stream(to_enlarge),
+    ),
+    "inpainting": (
+        {
+            **_with(_SUPER_RESOLUTION, attention=[2], condition_channels=4),
+            "batch": 16,
+        },
+        5_000,
+        _photo_stream(to_fill),
+    ),
+    "digit-inpainting": (_DIGIT_INPAINTING, 1_500, _digit_hole_stream),
+    "digit-inpainting-attention": (
+        _with(_DIGIT_INPAINTING, inject="attention"),
+        1_500,
+        _digit_hole_stream,
+    ),
+}
+
+
+def train_network(
+    name: str,
+    out: Path,
+    data: Path | None,
+    folder: Path,
+    steps: int,
+    start: Path | None = None,
+    seed: int = 0,
 ) -> Iterator[tuple[int, float]]:
-    """Class-conditional digits. Yields (step number, loss); writes the averaged weights to `out`
-    at the end. folder: of the training state. start: a checkpoint whose weights to begin with, for
-    another sitting when the folder is gone."""
-    torch.manual_seed(seed)
-    recipe = {**DIGITS, "sittings": []}
-    network = build(recipe)
-    if start is not None:
-        weights, earlier = load_checkpoint(start)
-        load_weights(network, weights, start)
-        recipe["sittings"] = earlier["sittings"]
-    pictures, labels = digits("train", root)
-    stream = batches(pictures, digit_condition(labels), recipe["batch"])
-    schedule = NoiseSchedule.cosine(recipe["schedule_steps"])
+    """Train a network of DIFFUSION. Yields (step number, loss); writes the averaged weights to
+    `out` at the end. data: the folder of its training data. folder: of the training state. start: a
+    checkpoint whose weights to begin with, for another sitting when the folder is gone."""
+    recipe, _, stream_of = DIFFUSION[name]
+    network, recipe = _begin({"name": name, **recipe}, start, seed)
+    stream = stream_of(recipe, data)
+    schedule = build_schedule(recipe)
     # Some processors gain from bfloat16 and others lose. What the first run of a training measured
     # holds for all its runs, so that a resumed one ends with the same weights.
     choice = folder / "precision.txt"
@@ -60,12 +207,12 @@ def train_digits(
         drop=recipe["drop"],
         learning_rate=recipe["learning_rate"],
         decay=recipe["decay"],
+        target=recipe.get("target", "noise"),
     ):
         first = step.number if first is None else first
         yield step.number, step.loss
     recipe["sittings"].append(
         {
-            "pictures": len(pictures),
             "steps": steps,
             "seed": seed,
             "precision": choice.read_text(),
@@ -76,19 +223,26 @@ def train_digits(
     save_checkpoint(out, step.average, recipe)
 
 
-def train_digit_judge(
-    out: Path, root: Path | None, folder: Path, steps: int, start: Path | None = None, seed: int = 0
-) -> Iterator[tuple[int, float]]:
-    """The classifier that judges drawn digits; a few minutes, so it saves no state. Pictures are
-    shifted by up to two pixels."""
+def _begin(recipe: dict, start: Path | None, seed: int) -> tuple[nn.Module, dict]:
+    """The network with which a sitting begins, and its recipe with the sittings before."""
     torch.manual_seed(seed)
-    recipe = {"name": "digit-judge", "batch": 128, "learning_rate": 2e-3, "sittings": []}
     network = build(recipe)
+    sittings = []
     if start is not None:
         weights, earlier = load_checkpoint(start)
         load_weights(network, weights, start)
-        recipe["sittings"] = earlier["sittings"]
-    pictures, labels = digits("train", root)
+        sittings = earlier["sittings"]
+    return network, {**recipe, "sittings": sittings}
+
+
+def train_digit_judge(
+    out: Path, data: Path | None, folder: Path, steps: int, start: Path | None = None, seed: int = 0
+) -> Iterator[tuple[int, float]]:
+    """The classifier that judges drawn digits; a few minutes, so it saves no state. Pictures are
+    shifted by up to two pixels."""
+    recipe = {"name": "digit-judge", "batch": 128, "learning_rate": 2e-3}
+    network, recipe = _begin(recipe, start, seed)
+    pictures, labels = digits("train", data)
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.05)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe["learning_rate"], steps)
     began = time.monotonic()
@@ -114,7 +268,11 @@ def train_digit_judge(
 
 
 # name: (how it is trained, steps of the shipped checkpoint)
-RECIPES = {"digits": (train_digits, 6_000), "digit-judge": (train_digit_judge, 3_000)}
+RECIPES = {name: (partial(train_network, name), steps) for name, (_, steps, _) in DIFFUSION.items()}
+RECIPES["digit-judge"] = (train_digit_judge, 3_000)
+
+
+# --- Measuring ------------------------------------------------------------------------------------
 
 
 def evaluate_digits(

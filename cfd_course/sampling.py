@@ -5,7 +5,7 @@ it asks the denoiser for the noise, guesses the clean picture from it, and moves
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +15,8 @@ from . import expect
 from .schedule import NoiseSchedule
 
 Denoiser = Callable[[Tensor, int], Tensor]
+Steps = int | Sequence[int] | None  # how many, or the t's to visit, or all
+Clip = float | Callable[[Tensor], Tensor] | None  # see clip_guess
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,32 +30,44 @@ class Step:
     x_0: Tensor
 
 
-def timesteps(schedule: NoiseSchedule, steps: int | None = None) -> list[int]:
-    """The t's that a sampler visits: T first, `steps` equal strides, and always 0 at the end.
-    All T + 1 if `steps` is not given."""
+def timesteps(schedule: NoiseSchedule, steps: int | None = None, power: float = 1.0) -> list[int]:
+    """The t's that a sampler visits: T first, `steps` strides, and always 0 at the end. All T + 1
+    if `steps` is not given.
+
+    power: 1 for equal strides; 2 for strides that shrink towards the clean end, where fine detail
+    is decided: DDIM (2021), appendix D.2, "quadratic".
+    """
     expect.instance("schedule", schedule, NoiseSchedule)
     total = schedule.steps
     if steps is None:
         steps = total
     expect.whole("steps", steps, 1, total, f"The schedule has {total} steps.")
-    return [round(total - index * total / steps) for index in range(steps + 1)]
+    expect.number("power", power, 1, 10)
+    exact = [total * (1 - index / steps) ** power for index in range(steps + 1)]
+    return [max(round(t), steps - index) for index, t in enumerate(exact)]  # no t comes twice
 
 
 def clip_guess(
-    schedule: NoiseSchedule, x_t: Tensor, t: int, noise: Tensor, clip: float | None = 1.0
+    schedule: NoiseSchedule, x_t: Tensor, t: int, noise: Tensor, clip: Clip = 1.0
 ) -> tuple[Tensor, Tensor]:
     """The guess of the clean picture, kept within -clip..clip, and the noise that goes with it.
 
     Pictures never leave -1..1; a guess that does (it happens at large guidance scales) would push
     every later step further out. The noise is recomputed, so that x_t is still the mixture of the
-    two. Saharia et al., "Imagen" (2022), section 2.3, static thresholding. None: no clipping.
+    two. Saharia et al., "Imagen" (2022), section 2.3, static thresholding.
+
+    clip: None for no clipping; or a function from the guess to a better one, that puts right what
+    is known about the picture.
     """
     expect.instance("schedule", schedule, NoiseSchedule)
     x_0 = schedule.predict_x0(x_t, t, noise)
     if clip is None:
         return x_0, noise
-    expect.number("clip", clip, 1e-6)
-    x_0 = x_0.clamp(-clip, clip)
+    if callable(clip):
+        x_0 = expect.tensor("what clip returned", clip(x_0), tuple(x_0.shape))
+    else:
+        expect.number("clip", clip, 1e-6)
+        x_0 = x_0.clamp(-clip, clip)
     return x_0, schedule.predict_noise(x_t, t, x_0)
 
 
@@ -61,15 +75,16 @@ def ddpm(
     denoise: Denoiser,
     schedule: NoiseSchedule,
     x_T: Tensor,
-    steps: int | None = None,
+    steps: Steps = None,
     variance: str = "posterior",
-    clip: float | None = 1.0,
+    clip: Clip = 1.0,
     generator: torch.Generator | None = None,
 ) -> Iterator[Step]:
     """Ancestral sampling: draw x_s from q(x_s | x_t, x_0) at the guess of x_0. DDPM (2020),
     algorithm 2. The last step adds no noise.
 
-    x_T: [B, ...], pure noise. steps: how many, all T if not given. variance: "posterior" or
+    x_T: [B, ...], pure noise. steps: how many, all T if not given; or the t's to visit, down to 0,
+    say timesteps(schedule, 25, power=2). variance: "posterior" or
     "beta", the two choices of DDPM section 3.2. clip: see clip_guess. generator: of the noise.
     """
     expect.choice("variance", variance, ("posterior", "beta"))
@@ -88,9 +103,9 @@ def ddim(
     denoise: Denoiser,
     schedule: NoiseSchedule,
     x_T: Tensor,
-    steps: int | None = 50,
+    steps: Steps = 50,
     eta: float = 0.0,
-    clip: float | None = 1.0,
+    clip: Clip = 1.0,
     generator: torch.Generator | None = None,
 ) -> Iterator[Step]:
     """Song, Meng, Ermon, "Denoising Diffusion Implicit Models" (2021), equations 12 and 16:
@@ -112,8 +127,8 @@ def dpm_solver(
     denoise: Denoiser,
     schedule: NoiseSchedule,
     x_T: Tensor,
-    steps: int | None = 20,
-    clip: float | None = 1.0,
+    steps: Steps = 20,
+    clip: Clip = 1.0,
 ) -> Iterator[Step]:
     """DPM-Solver++(2M) of Lu et al. (2022), algorithm 2: a second-order multistep method in the
     half log-SNR, lambda = log(sqrt(alpha_bar) / sqrt(1 - alpha_bar)).
@@ -138,6 +153,54 @@ def dpm_solver(
         yield Step(s, x_t, noise, x_0)
 
 
+def repaint(
+    denoise: Denoiser,
+    schedule: NoiseSchedule,
+    x_T: Tensor,
+    known: Tensor,
+    mask: Tensor,
+    steps: int = 50,
+    jump: int = 5,
+    resampling: int = 5,
+    clip: Clip = 1.0,
+    generator: torch.Generator | None = None,
+) -> Iterator[Step]:
+    """Lugmayr et al., "RePaint" (2022), algorithm 1: fill a hole with a network that never saw
+    one. ddpm, but after each step the known pixels are put back, noised to where the step arrived.
+    So that the two parts come to agree, after every `jump` steps it adds the noise of these steps
+    again and repeats them, until they were taken `resampling` times.
+
+    known: the picture, [B, C, H, W], of any content in the hole; mask: [B, 1, H, W], True in the
+    hole. Other arguments as in ddpm. Calls of the network: steps + (steps / jump - 1) * jump *
+    (resampling - 1), 230 as it stands.
+    """
+    expect.whole("jump", jump, 1)
+    expect.whole("resampling", resampling, 1)
+    x_t = _start(denoise, x_T, clip, generator)
+    expect.tensor("known", known, tuple(x_T.shape))
+    expect.tensor("mask", mask, (len(x_T), 1, *x_T.shape[2:]), "bool")
+    visited = timesteps(schedule, steps)[::-1]  # clean first
+    repeats = {place: resampling - 1 for place in range(jump, steps - jump + 1, jump)}
+    place = steps
+    while place > 0:
+        t, s = visited[place], visited[place - 1]
+        x_0, noise = clip_guess(schedule, x_t, t, _ask(denoise, x_t, t), clip)
+        x_t, spread = schedule.posterior(x_0, x_t, t, s)
+        beside = known
+        if s > 0:
+            x_t = x_t + math.sqrt(spread.item()) * _randn_like(x_t, generator)
+            beside = schedule.add_noise(known, s, _randn_like(known, generator))
+        x_t = torch.where(mask, x_t, beside)
+        place -= 1
+        yield Step(s, x_t, noise, x_0)
+        if repeats.get(place, 0) > 0:
+            repeats[place] -= 1
+            place += jump
+            kept = schedule.alpha_bars[visited[place]] / schedule.alpha_bars[s]
+            fresh = math.sqrt(1 - kept.item()) * _randn_like(x_t, generator)
+            x_t = math.sqrt(kept.item()) * x_t + fresh
+
+
 def last(steps: Iterator[Step]) -> Tensor:
     """Run a sampler to its end and return the picture."""
     expect.instance("steps", steps, Iterator)
@@ -154,7 +217,7 @@ def _half_log_snr(share: float) -> float:
 def _start(denoise, x_T, clip, generator) -> Tensor:
     expect.callable_("denoise", denoise, "denoise(x_t, t)")
     expect.random_source("generator", generator)
-    if clip is not None:
+    if clip is not None and not callable(clip):
         expect.number("clip", clip, 1e-6)
     expect.tensor("x_T", x_T, None)
     if x_T.ndim < 2 or x_T.numel() == 0:
@@ -164,7 +227,19 @@ def _start(denoise, x_T, clip, generator) -> Tensor:
 
 def _strides(schedule, steps) -> list[tuple[int, int]]:
     """(from, to) of each step."""
-    visited = timesteps(schedule, steps)
+    if steps is None or isinstance(steps, int):
+        visited = timesteps(schedule, steps)
+    else:
+        visited = list(steps)
+        expect.instance("schedule", schedule, NoiseSchedule)
+        for t in visited:
+            expect.whole("each t in steps", t, 0, schedule.steps)
+        falls = all(t > s for t, s in zip(visited, visited[1:], strict=False))
+        if len(visited) < 2 or visited[-1] != 0 or not falls:
+            raise ValueError(
+                "steps should fall to 0 at the end, like timesteps(schedule, 20), but "
+                f"{visited if len(visited) < 12 else visited[:12]} came."
+            )
     return list(zip(visited[:-1], visited[1:], strict=True))
 
 

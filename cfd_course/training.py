@@ -13,7 +13,6 @@ from pathlib import Path
 import safetensors
 import safetensors.torch
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
@@ -30,16 +29,23 @@ def noise_loss(
     condition: Condition | None,
     t: Tensor,
     noise: Tensor,
+    target: str = "noise",
 ) -> Tensor:
     """The mean squared error of the predicted noise: L_simple of DDPM (2020), equation 14.
 
-    x_0, noise [B, ...]; t [B] -> a single number.
+    x_0, noise [B, ...]; t [B] -> a single number. target: "velocity" counts the same error as one
+    of v = sqrt(alpha_bar) noise - sqrt(1 - alpha_bar) x_0, that is divided by alpha_bar: far more
+    where nearly all is noise. Salimans, Ho, "Progressive Distillation" (2022), section 4.
     """
+    expect.choice("target", target, ("noise", "velocity"))
     expect.callable_("network", network, "network(x_t, t, condition)")
     expect.instance("schedule", schedule, NoiseSchedule)
     guess = network(schedule.add_noise(x_0, t, noise), t, condition)
     expect.tensor("what network returned", guess, tuple(noise.shape), advice="It is the noise.")
-    return F.mse_loss(guess.float(), noise)
+    error = (guess.float() - noise).square().flatten(1).mean(1)
+    if target == "velocity":
+        error = error / schedule.alpha_bars.to(error.device)[t].float()
+    return error.mean()
 
 
 @torch.no_grad()
@@ -96,6 +102,7 @@ def train(
     weight_decay: float = 0.01,
     decay: float = 0.999,
     precision: str = "no",
+    target: str = "noise",
 ) -> Iterator[TrainingStep]:
     """Train the network to predict noise, with or without the condition. Yields after each step.
 
@@ -103,6 +110,7 @@ def train(
     through again and again and gives (x_0, condition), usually a DataLoader. steps: the number of
     the last step. drop: the chance that an example's condition is hidden. learning_rate: the peak,
     see learning_rate_at. decay: of the averaged weights. precision: "no", "bf16" or "fp16".
+    target: see noise_loss.
 
     folder: where the state is saved after every `save_every` steps and after the last one. If it
     holds a state, training goes on from there, and ends with the same weights as if it had never
@@ -121,6 +129,7 @@ def train(
     expect.number("learning_rate", learning_rate, 0)
     expect.whole("warm_up", warm_up, 0)
     expect.number("weight_decay", weight_decay, 0)
+    expect.choice("target", target, ("noise", "velocity"))
     if folder is not None and not isinstance(folder, (str, Path)):
         raise TypeError(f"folder should be a path or None, but {expect.describe(folder)} came.")
     AcceleratorState._reset_state()  # or a second precision in the same kernel is refused
@@ -140,6 +149,7 @@ def train(
         "warm_up": warm_up,
         "weight_decay": weight_decay,
         "decay": decay,
+        "target": target,
     }
     path = None if folder is None else Path(folder) / "state.pt"
     done, loss = 0, math.nan
@@ -171,7 +181,13 @@ def train(
                 group["lr"] = learning_rate_at(number, steps, learning_rate, warm_up)
             with _random_from(_seed(seed, number) + accelerator.process_index):  # for dropout
                 error = weight * noise_loss(
-                    model, schedule, mine, condition, t[share].to(device), noise[share].to(device)
+                    model,
+                    schedule,
+                    mine,
+                    condition,
+                    t[share].to(device),
+                    noise[share].to(device),
+                    target,
                 )
             optimizer.zero_grad()
             accelerator.backward(error)

@@ -14,8 +14,11 @@ from torch import Tensor, nn
 
 from . import expect
 from .conditions import Condition, with_null_image, with_null_token
+from .schedule import NoiseSchedule
 
 GROUPS = 8  # of channels, in every GroupNorm
+PLACE_CHANNELS = 32  # of the embedding of a place in the picture
+INJECT = ("input", "levels", "attention")  # the routes of a condition picture
 
 
 def time_embedding(t: Tensor, channels: int) -> Tensor:
@@ -30,6 +33,13 @@ def time_embedding(t: Tensor, channels: int) -> Tensor:
     frequencies = torch.exp(-math.log(10_000) * torch.arange(half, device=t.device) / half)
     angles = t.float()[:, None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def place_embedding(height: int, width: int) -> Tensor:
+    """Sines and cosines of the row and of the column of each place, row by row,
+    [height * width, PLACE_CHANNELS]."""
+    rows, columns = (time_embedding(torch.arange(n), PLACE_CHANNELS // 2) for n in (height, width))
+    return torch.cat([rows.repeat_interleave(width, 0), columns.repeat(height, 1)], dim=1)
 
 
 def zeroed(layer: nn.Module) -> nn.Module:
@@ -108,18 +118,23 @@ class Attention(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """Every place of the picture looks at every other place, then at every token."""
+    """Every place of the picture looks at every other place, then at every token. placed: whether
+    a place knows where it is, to find the token of the same place."""
 
-    def __init__(self, channels: int, heads: int, token_channels: int | None):
+    def __init__(self, channels: int, heads: int, token_channels: int | None, placed: bool = False):
         super().__init__()
         self.norm = nn.GroupNorm(GROUPS, channels)
         self.to_itself = Attention(channels, heads)
         if token_channels is not None:
             self.norm_tokens = nn.GroupNorm(GROUPS, channels)
             self.to_tokens = Attention(channels, heads, token_channels)
+        self.from_place = nn.Linear(PLACE_CHANNELS, channels) if placed else None
 
     def forward(self, x: Tensor, tokens: Tensor | None, mask: Tensor | None) -> Tensor:
         """x [B, channels, H, W], tokens [B, L, token_channels], mask [B, L] -> the shape of x"""
+        if self.from_place is not None:
+            place = self.from_place(place_embedding(*x.shape[2:]).to(x))
+            x = x + _as_picture(place.expand(len(x), -1, -1), x)
         x = x + _as_picture(self.to_itself(_as_row(self.norm(x))), x)
         if tokens is not None:
             x = x + _as_picture(self.to_tokens(_as_row(self.norm_tokens(x)), tokens, mask), x)
@@ -132,7 +147,11 @@ class Unet(nn.Module):
     image_channels: of x_t and of the noise.
     channels: one number for each level, fine to coarse, each divisible by 8 and by `heads`. From
         one level to the next, height and width halve.
-    condition_channels: of the condition picture, concatenated at the input; 0 for none.
+    condition_channels: of the condition picture; 0 for none.
+    inject: the condition picture's way in. "input": concatenated to x_t. "levels": its features,
+        computed once a level, are added on the way down. "attention": it is cut into patches, one
+        for each place of the coarsest level, and every place attends to all of them, or to those
+        that the condition's mask [B, patches] leaves.
     token_encoder: a module that turns tokens [B, L] into embeddings [B, L, token_channels]: an
         nn.Embedding for digits. None for embeddings from outside.
     token_channels: the width D of the embeddings; 0 for a network without tokens. Taken from the
@@ -148,6 +167,7 @@ class Unet(nn.Module):
         image_channels: int = 3,
         channels: tuple[int, ...] = (32, 64, 128),
         condition_channels: int = 0,
+        inject: str = "input",
         token_encoder: nn.Module | None = None,
         token_channels: int = 0,
         attention: tuple[int, ...] | None = None,
@@ -157,6 +177,7 @@ class Unet(nn.Module):
         super().__init__()
         expect.whole("image_channels", image_channels, 1)
         expect.whole("condition_channels", condition_channels, 0)
+        expect.choice("inject", inject, INJECT)
         expect.whole("token_channels", token_channels, 0)
         expect.whole("heads", heads, 1)
         expect.whole("patch", patch, 1)
@@ -192,8 +213,16 @@ class Unet(nn.Module):
             raise ValueError(
                 "token_channels should be the width of what token_encoder returns, but 0 came."
             )
+        if inject == "attention":
+            if not condition_channels or not attention or token_encoder is not None:
+                raise ValueError(
+                    'inject="attention" needs condition_channels, at least one level in attention, '
+                    "and no token_encoder: the patches of the picture are the tokens."
+                )
+            token_channels = channels[-1]
         self.image_channels = image_channels
         self.condition_channels = condition_channels
+        self.inject = inject
         self.token_channels = token_channels
         self.patch = patch
         self.factor = patch * 2 ** (len(channels) - 1)  # height and width must be divisible by it
@@ -202,9 +231,22 @@ class Unet(nn.Module):
         first, width = channels[0], 4 * channels[0]
         self.time = nn.Sequential(nn.Linear(first, width), nn.SiLU(), nn.Linear(width, width))
         seen = image_channels
-        if condition_channels:
+        if condition_channels and inject != "attention":
             self.null_image = nn.Parameter(torch.zeros(condition_channels))
-            seen += condition_channels + 1
+            if inject == "input":
+                seen += condition_channels + 1
+        if condition_channels and inject == "levels":
+            folded = (condition_channels + 1) * patch**2
+            self.condition_levels = nn.ModuleList(
+                nn.Conv2d(folded, first, 3, padding=1)
+                if level == 0
+                else nn.Conv2d(channels[level - 1], channels[level], 3, stride=2, padding=1)
+                for level in levels
+            )
+        if inject == "attention":
+            self.from_patch = nn.Linear(
+                condition_channels * self.factor**2 + PLACE_CHANNELS, token_channels
+            )
         if token_channels:
             self.null_token = nn.Parameter(torch.randn(token_channels))
             self.from_tokens = nn.Linear(token_channels, width)
@@ -212,7 +254,9 @@ class Unet(nn.Module):
         def attention_at(level):
             if level not in attention:
                 return None
-            return AttentionBlock(channels[level], heads, token_channels or None)
+            return AttentionBlock(
+                channels[level], heads, token_channels or None, inject == "attention"
+            )
 
         self.conv_in = nn.Conv2d(seen * patch**2, first, 3, padding=1)
         self.down_blocks = nn.ModuleList(
@@ -257,13 +301,17 @@ class Unet(nn.Module):
         tokens, mask = self._attended(condition)
 
         h = x_t
-        if self.condition_channels:
+        features = None
+        if self.condition_channels and self.inject != "attention":
             image = condition.image.to(x_t)
             seen = with_null_image(image, condition.present, self.null_image)
-            h = torch.cat([h, seen], dim=1)
+            if self.inject == "input":
+                h = torch.cat([h, seen], dim=1)
+            else:
+                features = self.condition_features(seen)
         h = self.conv_in(F.pixel_unshuffle(h, self.patch))
         embedding = self.embed(_times(t, x_t), tokens, mask)
-        h, skips = self.encode(h, embedding, tokens, mask)
+        h, skips = self.encode(h, embedding, tokens, mask, features)
         h = self.middle_2(self.middle_1(h, embedding), embedding)
         h = self.decode(h, skips, embedding, tokens, mask)
         return F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(h))), self.patch)
@@ -278,14 +326,30 @@ class Unet(nn.Module):
             embedding = embedding + self.from_tokens((tokens * counts).sum(1) / counts.sum(1))
         return embedding
 
+    def condition_features(self, seen: Tensor) -> list[Tensor]:
+        """Features of the condition picture for each level, fine to coarse: what
+        inject="levels" adds. seen: from with_null_image."""
+        features, h = [], F.pixel_unshuffle(seen, self.patch)
+        for level in self.condition_levels:
+            h = level(h if not features else F.silu(h))
+            features.append(h)
+        return features
+
     def encode(
-        self, h: Tensor, embedding: Tensor, tokens: Tensor | None = None, mask: Tensor | None = None
+        self,
+        h: Tensor,
+        embedding: Tensor,
+        tokens: Tensor | None = None,
+        mask: Tensor | None = None,
+        features: list[Tensor] | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
         """Down through the levels. Returns the coarsest features, and every level's features for
         the way back up, fine to coarse."""
         skips = []
         for level, block in enumerate(self.down_blocks):
             h = block(h, embedding)
+            if features is not None:
+                h = h + features[level]
             if self.down_attention[level] is not None:
                 h = self.down_attention[level](h, tokens, mask)
             skips.append(h)
@@ -328,7 +392,8 @@ class Unet(nn.Module):
 
     def _complete(self, condition: Condition | None, x_t: Tensor) -> Condition | None:
         """The condition, checked against the network and x_t; an absent one where none came."""
-        wants_image, wants_tokens = bool(self.condition_channels), bool(self.token_channels)
+        wants_image = bool(self.condition_channels)
+        wants_tokens = bool(self.token_channels) and self.inject != "attention"
         count, _, height, width = x_t.shape
         if condition is None:
             if not wants_image and not wants_tokens:
@@ -371,10 +436,21 @@ class Unet(nn.Module):
         return condition
 
     def _attended(self, condition: Condition | None) -> tuple[Tensor | None, Tensor | None]:
+        """What the network attends to, the null token first, and where it counts."""
         if not self.token_channels:
             return None, None
-        tokens = condition.tokens.to(self.null_token)
-        tokens, mask = with_null_token(tokens, condition.mask, condition.present, self.null_token)
+        mask = condition.mask
+        if self.inject == "attention":
+            image = condition.image.to(self.null_token)
+            patches = F.pixel_unshuffle(image, self.factor)
+            place = place_embedding(*patches.shape[2:]).to(patches).expand(len(image), -1, -1)
+            tokens = self.from_patch(torch.cat([_as_row(patches), place], dim=2))
+            if mask is None:
+                mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+            expect.tensor("the condition's mask", mask, tuple(tokens.shape[:2]), "bool")
+        else:
+            tokens = condition.tokens.to(self.null_token)
+        tokens, mask = with_null_token(tokens, mask, condition.present, self.null_token)
         # A weight of zero hides every number, but not a NaN or infinity left in the padding.
         return tokens.masked_fill(~mask[..., None], 0), mask
 
@@ -402,3 +478,30 @@ def _times(t, x_t: Tensor) -> Tensor:
     if int(t.min()) < 1:
         raise ValueError(f"t should be at least 1, but {int(t.min())} came: t = 0 is clean.")
     return t.to(x_t.device).expand(len(x_t))
+
+
+class Velocity(nn.Module):
+    """A network that predicts noise, made of one whose output is taken for the velocity
+    v = sqrt(alpha_bar) noise - sqrt(1 - alpha_bar) x_0. Salimans, Ho, "Progressive Distillation"
+    (2022), section 4.
+
+    An untrained U-Net returns zeros. Taken for v, they guess x_0 = sqrt(alpha_bar) x_t, which is
+    right where the picture is clean and harmless where all is noise: training starts further on.
+    """
+
+    def __init__(self, network: nn.Module, schedule: NoiseSchedule):
+        super().__init__()
+        self.network = expect.instance("network", network, nn.Module)
+        self.schedule = expect.instance("schedule", schedule, NoiseSchedule)
+
+    def encode_tokens(self, condition: Condition | None) -> Condition | None:
+        """The network's own, where it has one."""
+        encode = getattr(self.network, "encode_tokens", None)
+        return condition if encode is None else encode(condition)
+
+    def forward(self, x_t: Tensor, t: int | Tensor, condition: Condition | None = None) -> Tensor:
+        """x_t [B, C, H, W], t a whole number or [B] -> the noise, shaped like x_t."""
+        v = self.network(x_t, t, condition)
+        alpha_bar = self.schedule.alpha_bars.to(x_t.device)[t].to(x_t.dtype)
+        alpha_bar = alpha_bar.reshape(-1, 1, 1, 1)
+        return alpha_bar.sqrt() * v + (1 - alpha_bar).sqrt() * x_t

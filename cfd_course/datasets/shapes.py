@@ -5,7 +5,7 @@ above a large blue circle". The caption is the ground truth, and a reader needs 
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import expect
+from ..conditions import Condition
 
 SIDE = 32  # pixels, of a picture
 RADII = {"small": 4.0, "large": 6.5}  # in pixels: an object fits a box of twice its radius
@@ -285,3 +286,17 @@ def _place(objects: Tensor, relations: Tensor, generator: torch.Generator | None
     reach = MARGIN + radii[:, 0]
     alone = torch.stack([between(reach, SIDE - reach), between(reach, SIDE - reach)], dim=1)
     return torch.where((relations == NOTHING)[:, None, None], alone[:, None], pair)
+
+
+class SceneStream:
+    """Batches of new scenes for ever, as train() wants them: (pictures [size, 3, 32, 32], what
+    `condition` makes of their captions). For a text-to-image network."""
+
+    def __init__(self, size: int, condition: Callable[[list[str]], Condition]):
+        self.size = expect.whole("size", size, 1)
+        self.condition = expect.callable_("condition", condition, "condition(captions)")
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Condition]]:
+        while True:
+            scenes = sample_scenes(self.size)
+            yield scenes.draw(), self.condition(scenes.captions())

@@ -1,0 +1,152 @@
+"""Photos from a folder of yours, and what the applications ask about them: smaller ones to enlarge,
+ones with holes to fill."""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from .. import expect
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+
+
+def photos(folder: str | Path) -> list[Tensor]:
+    """All pictures of a folder, in the order of their names, turned upright, in RGB:
+    uint8 tensors [3, H, W]. A damaged file is named in the error."""
+    if not isinstance(folder, (str, Path)):
+        raise TypeError(f"folder should be a path, but {expect.describe(folder)} came.")
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}.")
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    if not paths:
+        raise ValueError(
+            f"{folder} should hold pictures ({', '.join(SUFFIXES)}), but there are none."
+        )
+    return [read_photo(path) for path in paths]
+
+
+def read_photo(path: str | Path) -> Tensor:
+    """One picture, turned upright, in RGB, uint8 [3, H, W]."""
+    from torchvision.transforms.functional import pil_to_tensor  # half a second, for photos alone
+
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no file {path}.")
+    try:
+        with Image.open(path) as file:
+            picture = ImageOps.exif_transpose(file).convert("RGB")
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f"{path} is not a picture, or damaged: {error}") from error
+    return pil_to_tensor(picture)
+
+
+def crops(pictures: list[Tensor], size: int, batch: int, prepare, repeats: int = 1) -> DataLoader:
+    """Square pieces [batch, 3, size, size] in [-1, 1] from random places of the photos, mirrored
+    and turned by quarters at random, as `prepare` turns them into (x_0, condition). A pass takes
+    `repeats` pieces from each photo."""
+    expect.whole("size", size, 1)
+    small = [tuple(picture.shape[1:]) for picture in pictures if min(picture.shape[1:]) < size]
+    if small or not pictures:
+        raise ValueError(
+            f"pictures should all be at least {size} pixels high and wide, but "
+            f"{f'{small[0][0]}x{small[0][1]}' if small else 'none at all'} came."
+        )
+
+    def piece(number: int) -> Tensor:
+        picture = pictures[number % len(pictures)]
+        top, left = (int(torch.randint(side - size + 1, ())) for side in picture.shape[1:])
+        turn, mirror = torch.randint(4, ()), torch.rand(()) < 0.5
+        cut = torch.rot90(picture[:, top : top + size, left : left + size], int(turn), (1, 2))
+        return (cut.flip(2) if mirror else cut) / 127.5 - 1
+
+    return DataLoader(
+        range(len(pictures) * repeats),
+        expect.whole("batch", batch, 1, len(pictures) * repeats),
+        shuffle=True,
+        drop_last=True,
+        collate_fn=lambda numbers: prepare(torch.stack([piece(number) for number in numbers])),
+    )
+
+
+# --- To enlarge ---------------------------------------------------------------------------------
+
+
+def shrink(pictures: Tensor, factor: int = 4) -> Tensor:
+    """[B, C, H, W] -> [B, C, H / factor, W / factor], bicubic, as Pillow does it."""
+    _check_pictures(pictures)
+    expect.whole("factor", factor, 1)
+    if pictures.shape[2] % factor or pictures.shape[3] % factor:
+        raise ValueError(
+            f"the height and width of pictures should be divisible by {factor}, but "
+            f"{pictures.shape[2]}x{pictures.shape[3]} came."
+        )
+    # With antialias PyTorch takes Pillow's cubic, a = -0.5; without it, another one, a = -0.75.
+    return F.interpolate(pictures, scale_factor=1 / factor, mode="bicubic", antialias=True)
+
+
+def bicubic(pictures: Tensor, factor: int = 4) -> Tensor:
+    """[B, C, H, W] -> [B, C, factor * H, factor * W], as Pillow does it."""
+    _check_pictures(pictures)
+    expect.whole("factor", factor, 1)
+    return F.interpolate(pictures, scale_factor=factor, mode="bicubic", antialias=True)
+
+
+def back_project(pictures: Tensor, low: Tensor, rounds: int = 5) -> Tensor:
+    """Pictures [B, C, H, W] moved until, shrunk, they agree with `low` [B, C, H / 4, W / 4]: each
+    round adds what is missing, enlarged. Irani, Peleg, "Improving Resolution by Image Registration"
+    (1991)."""
+    expect.whole("rounds", rounds, 0)
+    for _ in range(rounds):
+        pictures = pictures + bicubic(low - shrink(pictures))
+    return pictures
+
+
+# --- To fill ------------------------------------------------------------------------------------
+
+
+def box_holes(count: int, size: int, side: int, generator=None) -> Tensor:
+    """Square holes of side x side at random places, [count, 1, size, size], bool, True in the
+    hole."""
+    expect.whole("side", side, 1, size)
+    top, left = torch.randint(size - side + 1, (2, count, 1, 1, 1), generator=generator)
+    row, column = _places(size)
+    return (
+        (row >= top) & (row < top + side) & (column >= left) & (column < left + side)
+    )  # [count, 1, size, size]
+
+
+def half_holes(count: int, size: int, generator=None) -> Tensor:
+    """One half of the picture: left, right, upper or lower, [count, 1, size, size], bool."""
+    side = torch.randint(4, (count, 1, 1, 1), generator=generator)
+    row, column = _places(size)
+    along = torch.where(side < 2, row, column)
+    return (along < size // 2) == (side % 2 == 0)
+
+
+def free_form_holes(count: int, size: int, strokes: int = 4, generator=None) -> Tensor:
+    """Strokes of a thick brush, [count, 1, size, size], bool. After Yu et al., "Free-Form Image
+    Inpainting with Gated Convolution" (2019), section 3.4, with straight strokes."""
+    expect.whole("strokes", strokes, 1)
+    ends = torch.rand(count, strokes, 2, 2, generator=generator) * size
+    width = size * (0.05 + 0.05 * torch.rand(count, strokes, 1, 1, generator=generator))
+    row, column = _places(size)
+    place = torch.stack(torch.broadcast_tensors(row, column), dim=-1)[0, 0] + 0.5  # [size, size, 2]
+    start, along = ends[:, :, None, None, 0], (ends[..., 1, :] - ends[..., 0, :])[:, :, None, None]
+    share = ((place - start) * along).sum(-1) / along.square().sum(-1).clamp(min=1e-6)
+    nearest = start + share.clamp(0, 1)[..., None] * along
+    return ((place - nearest).norm(dim=-1) < width).any(dim=1, keepdim=True)
+
+
+def _places(size: int) -> tuple[Tensor, Tensor]:
+    places = torch.arange(size)
+    return places[:, None].expand(1, 1, size, size), places.expand(1, 1, size, size)
+
+
+def _check_pictures(pictures) -> None:
+    expect.tensor("pictures", pictures, ("B", "C", "H", "W"))
+    if pictures.numel() == 0:
+        raise ValueError(f"pictures should hold pixels, but {expect.describe(pictures)} came.")
