@@ -1,10 +1,12 @@
 """How good pictures are, how faithful to what was asked, and how diverse."""
 
+import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from scipy.stats import binomtest
+from skimage.color import rgb2ycbcr
 from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
@@ -66,6 +68,77 @@ def frechet_distance(features: Tensor, real: Tensor) -> float:
     distance.update(features, real=False)
     distance.update(real, real=True)
     return float(distance.compute())
+
+
+def precision_recall(features: Tensor, real: Tensor, neighbours: int = 3) -> tuple[float, float]:
+    """Precision: the share of drawn pictures that lie among the real ones; recall: the share of
+    real ones that lie among the drawn. Among a crowd lies what is no further from one of its
+    members than that member's k-th nearest neighbour in the crowd. Kynkaanniemi et al. (2019),
+    "Improved Precision and Recall", equations 1 and 2. features [N, D], real [M, D]."""
+    expect.tensor("features", features, ("N", "D"))
+    expect.tensor("real", real, ("M", features.shape[1]))
+    expect.whole("neighbours", neighbours, 1, min(len(features), len(real)) - 1)
+
+    def share_among(points: Tensor, crowd: Tensor) -> float:
+        # The nearest of all is the point itself, at distance 0.
+        radii = torch.cdist(crowd, crowd).kthvalue(neighbours + 1, dim=1).values
+        return float((torch.cdist(points, crowd) <= radii).any(dim=1).float().mean())
+
+    return share_among(features, real), share_among(real, features)
+
+
+# --- Photos ---------------------------------------------------------------------------------------
+
+
+def luma(pictures: Tensor) -> Tensor:
+    """Brightness in 0..255, as super-resolution papers measure it: Y of YCbCr, ITU-R BT.601.
+    [B, 3, H, W] in [-1, 1] -> [B, H, W], float64."""
+    expect.tensor("pictures", pictures, ("B", 3, "H", "W"))
+    values = rgb2ycbcr((pictures.double().numpy() + 1) / 2, channel_axis=1)
+    return torch.from_numpy(values[:, 0])
+
+
+def psnr(error: float) -> float:
+    """The peak signal-to-noise ratio in decibels, of a mean squared error of values in 0..255."""
+    return 10 * math.log10(255**2 / max(error, 1e-12))
+
+
+def distortion(samples: Tensor, real: Tensor) -> dict[str, float]:
+    """How far samples [K, ...] for one question are from its real answer [...], in values squared.
+
+    "single": a sample's mean squared error. "mean": that of the mean of all K. "spread": S^2, the
+    unbiased variance between samples. "posterior_mean": what remains of "mean" without the noise of
+    only K samples, mean - S^2 / K. Samples from the true posterior vary around its mean as much as
+    the real answer does: spread / posterior_mean is 1 for them, and 0 for a regression.
+    """
+    expect.tensor("samples", samples, ("K", *real.shape))
+    expect.whole("the number of samples", len(samples), 2)
+    spread_ = float(samples.var(dim=0).mean())
+    mean = float((samples.mean(dim=0) - real).square().mean())
+    return {
+        "single": float((samples - real).square().mean()),
+        "mean": mean,
+        "spread": spread_,
+        "posterior_mean": mean - spread_ / len(samples),
+    }
+
+
+def fine_power(pictures: Tensor) -> Tensor:
+    """The power of the finest octave, 0.25 to 0.5 cycles a pixel along either axis, at each place
+    of [B, H, W]: [B, H, W], whose mean is the mean over the frequencies (Parseval)."""
+    expect.tensor("pictures", pictures, ("B", "H", "W"))
+    spectrum = torch.fft.fft2(pictures)
+    rows, columns = (torch.fft.fftfreq(side).abs() for side in pictures.shape[1:])
+    keep = torch.maximum(rows[:, None], columns) >= 0.25
+    return torch.fft.ifft2(spectrum * keep).real.square()
+
+
+def block_correlation(pictures: Tensor, real: Tensor, side: int = 16) -> float:
+    """Whether fine detail is where it should be: the correlation of the log of fine_power, averaged
+    over blocks of side x side pixels, between pictures and real ones, both [B, H, W]."""
+    expect.tensor("real", real, tuple(pictures.shape))
+    logs = [F.avg_pool2d(fine_power(x)[:, None], side).add(1e-3).log() for x in (pictures, real)]
+    return float(torch.corrcoef(torch.stack([x.flatten() for x in logs]))[0, 1])
 
 
 # --- Reading captioned scenes (datasets.shapes) without a network ---------------------------------

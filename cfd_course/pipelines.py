@@ -1,20 +1,31 @@
 """The applications: `load(name)` gives a trained network with what belongs around it."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
 from . import expect
 from .conditions import Condition
 from .datasets import data_path
 from .datasets.digits import digit_condition
-from .datasets.photos import bicubic, box_holes, free_form_holes, half_holes, shrink
+from .datasets.photos import (
+    as_image,
+    as_tensor,
+    back_project,
+    bicubic,
+    box_holes,
+    free_form_holes,
+    half_holes,
+    shrink,
+)
 from .guidance import guide
-from .sampling import dpm_solver, last
+from .sampling import dpm_solver, last, timesteps
 from .schedule import NoiseSchedule
-from .text import TextEncoder
+from .text import TextEncoder, tokenise
 from .training import load_checkpoint, load_weights
 from .unet import Unet, Velocity
 
@@ -53,6 +64,68 @@ class Writer:
         denoise = guide(self.network, condition, scale)
         return last(dpm_solver(denoise, self.schedule, x_T, steps))
 
+
+class Artist:
+    """Draws what a caption says."""
+
+    def __init__(self, network: nn.Module, schedule: NoiseSchedule):
+        self.network = network
+        self.schedule = schedule
+
+    def draw(
+        self, captions: str | Sequence[str], scale: float = 3.0, steps: int = 20, seed: int = 0
+    ) -> Tensor:
+        """One picture for each caption, [B, 3, 32, 32] in [-1, 1]. Arguments as for
+        Writer.draw."""
+        condition = tokenise([captions] if isinstance(captions, str) else captions)
+        x_T = start_noise(len(condition), (3, 32, 32), seed)
+        denoise = guide(self.network, condition, scale)
+        return last(dpm_solver(denoise, self.schedule, x_T, steps))
+
+
+class Tiled:
+    """A network for pictures of one size, made to work on larger ones: overlapping tiles share x_t,
+    and their predictions are averaged where they overlap, at every step, so that no border shows.
+    Bar-Tal et al., "MultiDiffusion" (2023), section 4."""
+
+    def __init__(self, network: Callable[..., Tensor], size: int, overlap: int, batch: int = 32):
+        self.network = expect.callable_("network", network, "network(x_t, t, condition)")
+        self.size = expect.whole("size", size, 1)
+        self.stride = size - expect.whole("overlap", overlap, 0, size - 1)
+        self.batch = expect.whole("batch", batch, 1)
+        ramp = (torch.arange(size) + 0.5).minimum(size - torch.arange(size) - 0.5)
+        self.weight = ramp[:, None].minimum(ramp) / size  # [size, size], most in the middle
+
+    def padding(self, length: int) -> int:
+        """How much a height or width must grow for tiles to cover it."""
+        return max(self.size - length, 0) + -max(length - self.size, 0) % self.stride
+
+    def __call__(self, x_t: Tensor, t: int, condition: Condition) -> Tensor:
+        """x_t [B, C, H, W], t, a condition with an image [B, D, H, W] -> the noise [B, C, H, W]"""
+        tiles, images = self._cut(x_t), self._cut(condition.image)
+        present = condition.present.repeat_interleave(len(tiles) // len(x_t))
+        noise = torch.cat(
+            [
+                self.network(part, t, Condition(image=image, present=there))
+                for part, image, there in zip(
+                    *(parts.split(self.batch) for parts in (tiles, images, present)), strict=True
+                )
+            ]
+        )
+        total = self._paste(noise * self.weight, x_t)
+        return total / self._paste(self.weight.expand_as(noise), x_t)
+
+    def _cut(self, pictures: Tensor) -> Tensor:
+        tiles = pictures.unfold(2, self.size, self.stride).unfold(3, self.size, self.stride)
+        return tiles.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)  # [B * rows * columns, C, size, size]
+
+    def _paste(self, tiles: Tensor, x_t: Tensor) -> Tensor:
+        columns = tiles.unflatten(0, (len(x_t), -1)).flatten(2).mT  # [B, C * size * size, tiles]
+        return F.fold(columns, x_t.shape[2:], self.size, stride=self.stride)
+
+
+# Fine detail is decided near the clean end, where a power of 2 puts most of the steps.
+PHOTO_STEPS, POWER = 25, 2.0
 
 # The network of super-resolution draws GAIN times what the bicubic picture lacks: as varied as its
 # noise, where the lack itself is much smaller. Li et al., "SRDiff" (2022), section 3.2.
@@ -96,6 +169,155 @@ def to_fill(pictures: Tensor) -> tuple[Tensor, Condition]:
     )
     kind = torch.tensor([0, 0, 1, 2])[torch.randint(4, (count,))]
     return pictures, with_hole(pictures, kinds[kind, torch.arange(count)])
+
+
+class Scaler:
+    """Enlarges photos four times."""
+
+    factor = 4
+
+    def __init__(self, network: nn.Module, schedule: NoiseSchedule, size: int = 64):
+        self.tiled = Tiled(network, size, overlap=size // 4)
+        self.schedule = schedule
+
+    def enlarge(
+        self,
+        photo: Tensor | Image.Image,
+        scale: float = 1.0,
+        steps: int = PHOTO_STEPS,
+        seed: int = 0,
+        project: bool = True,
+    ) -> Tensor | Image.Image:
+        """A photo of four times the height and width, of the kind that came: a tensor [B, 3, h, w]
+        in [-1, 1], or a PIL image. Another seed, other details.
+
+        project: keep every guess in agreement with the photo, see back_project.
+        """
+        low = _as_pictures(photo)
+        height, width = (self.factor * side for side in low.shape[2:])
+        margin = [self.tiled.padding(side) // self.factor for side in (height, width)]
+        low = F.pad(low, (0, margin[1], 0, margin[0]), mode="replicate")
+        coarse = bicubic(low)
+
+        def agree(x_0: Tensor) -> Tensor:
+            picture = (coarse + x_0 / GAIN).clamp(-1, 1)
+            return GAIN * ((back_project(picture, low) if project else picture) - coarse)
+
+        denoise = guide(self.tiled, Condition(image=coarse), scale)
+        visited = timesteps(self.schedule, steps, POWER)
+        x_T = start_noise(len(low), tuple(coarse.shape[1:]), seed)
+        x_0 = last(dpm_solver(denoise, self.schedule, x_T, visited, clip=agree))
+        return _as_came((coarse + x_0 / GAIN)[..., :height, :width].clamp(-1, 1), photo)
+
+    def calls(self, height: int, width: int, steps: int = PHOTO_STEPS) -> int:
+        """How many tiles the network sees to enlarge a photo of this size."""
+        tiles = 1
+        for side in (self.factor * height, self.factor * width):
+            tiles *= (side + self.tiled.padding(side) - self.tiled.size) // self.tiled.stride + 1
+        return tiles * steps
+
+
+class Mender:
+    """Fills holes in pictures."""
+
+    def __init__(self, network: nn.Module, schedule: NoiseSchedule, channels: int, size: int):
+        self.tiled = Tiled(network, size, overlap=size // 2)
+        self.schedule = schedule
+        self.channels = channels
+
+    def fill(
+        self,
+        photo: Tensor | Image.Image,
+        mask: Tensor | Image.Image,
+        scale: float = 1.0,
+        steps: int = PHOTO_STEPS,
+        seed: int = 0,
+    ) -> Tensor | Image.Image:
+        """The photo with its hole filled, of the kind that came: a tensor [B, C, H, W] in [-1, 1],
+        or a PIL image. What is known stays as it is, bit for bit. Another seed, another filling.
+
+        mask: True (white) in the hole: [B, 1, H, W], bool, or a PIL image of the photo's size.
+        A hole too thick for the network's tiles is filled at half the size, and is softer.
+        """
+        pictures = _as_pictures(photo, self.channels)
+        hole = _as_mask(mask, pictures)
+        filled = self._fill(pictures, hole, scale, steps, seed) if hole.any() else pictures
+        if isinstance(photo, Image.Image):
+            # Where it is known, the very pixels that came, whatever the mode did to them.
+            filled = _as_came(filled, photo)
+            return Image.composite(filled, photo.convert(filled.mode), _white(hole))
+        return torch.where(hole, filled.to(photo), photo)
+
+    def _fill(self, pictures, hole, scale, steps, seed) -> Tensor:
+        size = self.tiled.size
+        thick = size // 4 * 2 + 1
+        core = -F.max_pool2d(-hole.float(), thick, stride=1, padding=thick // 2)
+        if core.any() and min(pictures.shape[2:]) >= 2 * size:
+            even = F.pad(
+                pictures, (0, pictures.shape[3] % 2, 0, pictures.shape[2] % 2), mode="replicate"
+            )
+            wide = F.pad(hole.float(), (0, hole.shape[3] % 2, 0, hole.shape[2] % 2))
+            half = self._fill(F.avg_pool2d(even, 2), F.max_pool2d(wide, 2) > 0, scale, steps, seed)
+            grown = bicubic(half, 2)[..., : hole.shape[2], : hole.shape[3]].clamp(-1, 1)
+            return torch.where(hole, grown, pictures)
+        # Only what lies near the hole is worked on.
+        rows, columns = (hole.any(dim=(0, 1, axis)).nonzero()[:, 0] for axis in (3, 2))
+        near = tuple(
+            slice(max(0, int(found[0]) - size // 2), min(side, int(found[-1]) + 1 + size // 2))
+            for found, side in zip((rows, columns), pictures.shape[2:], strict=True)
+        )
+        part, gap = pictures[:, :, *near], hole[:, :, *near]
+        height, width = part.shape[2:]
+        margin = (0, self.tiled.padding(width), 0, self.tiled.padding(height))
+        known = F.pad(part, margin, mode="replicate")
+        gap = F.pad(gap.float(), margin) > 0
+
+        def keep(x_0: Tensor) -> Tensor:
+            return torch.where(gap, x_0.clamp(-1, 1), known)
+
+        denoise = guide(self.tiled, with_hole(known, gap), scale)
+        visited = timesteps(self.schedule, steps, POWER)
+        x_T = start_noise(len(known), tuple(known.shape[1:]), seed)
+        filled = last(dpm_solver(denoise, self.schedule, x_T, visited, clip=keep))
+        pictures = pictures.clone()
+        pictures[:, :, *near] = filled[..., :height, :width]
+        return pictures
+
+
+def _as_pictures(photo, channels: int = 3) -> Tensor:
+    """What came, as [B, C, H, W] in [-1, 1]."""
+    if isinstance(photo, Image.Image):
+        return as_tensor(photo.convert("L" if channels == 1 else "RGB"))
+    expect.tensor("photo", photo, ("B", channels, "H", "W"))
+    if photo.numel() == 0 or not bool((photo.abs() <= 1).all()):
+        raise ValueError(
+            f"photo should hold pixels in [-1, 1], but {expect.describe(photo)} came, "
+            "empty, or with values outside or NaN."
+        )
+    return photo.float()
+
+
+def _as_mask(mask, pictures: Tensor) -> Tensor:
+    if isinstance(mask, Image.Image):
+        height, width = pictures.shape[2:]
+        if mask.size != (width, height):
+            raise ValueError(
+                f"mask should be as large as the photo, {width}x{height} pixels, but "
+                f"{mask.width}x{mask.height} came."
+            )
+        return as_tensor(mask.convert("L")) > 0
+    return expect.tensor("mask", mask, (len(pictures), 1, *pictures.shape[2:]), "bool")
+
+
+def _as_came(pictures: Tensor, photo) -> Tensor | Image.Image:
+    if isinstance(photo, Image.Image):
+        picture = as_image(pictures[0])
+        return picture.convert("L") if photo.mode in ("1", "L", "LA") else picture
+    return pictures.to(photo)
+
+
+def _white(hole: Tensor) -> Image.Image:
+    return Image.fromarray((hole[0, 0] * 255).byte().numpy())
 
 
 class DigitJudge(nn.Module):
@@ -150,8 +372,10 @@ def build_schedule(recipe: dict) -> NoiseSchedule:
 
 
 def load(name: str | Path):
-    """A shipped model by its name, "digits" (a Writer) or "digit-judge" (a DigitJudge); or one of
-    the same kinds that you trained, by the path of its .safetensors file."""
+    """A shipped model by its name: "digits" (a Writer), "text-to-image" (an Artist),
+    "super-resolution" (a Scaler; also "-levels" and "-attention"), "inpainting" and
+    "digit-inpainting" (Menders), "digit-judge" (a DigitJudge); or one of the same kinds that you
+    trained, by the path of its .safetensors file."""
     if not isinstance(name, (str, Path)):
         raise TypeError(f"name should be a name or a path, but {expect.describe(name)} came.")
     path = Path(name)
@@ -168,6 +392,15 @@ def load(name: str | Path):
     network = build(recipe)
     load_weights(network, weights, path)
     network.eval().requires_grad_(False)
-    if recipe["name"] == "digit-judge":
+    kind = recipe["name"]
+    if kind == "digit-judge":
         return network
-    return Writer(network, build_schedule(recipe))
+    schedule = build_schedule(recipe)
+    if kind == "digits":
+        return Writer(network, schedule)
+    if kind == "text-to-image":
+        return Artist(network, schedule)
+    if kind.startswith("super-resolution"):
+        return Scaler(network, schedule, recipe["size"])
+    channels = recipe["network"].get("image_channels", 3)
+    return Mender(network, schedule, channels, recipe["size"])

@@ -98,6 +98,7 @@ _DIGIT_INPAINTING = {
     },
     "velocity": True,
     "schedule_steps": 1000,
+    "size": 28,
     "batch": 64,
     "learning_rate": 2e-3,
     "drop": 0.1,

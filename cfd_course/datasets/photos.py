@@ -3,6 +3,7 @@ ones with holes to fill."""
 
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageOps
@@ -32,8 +33,6 @@ def photos(folder: str | Path) -> list[Tensor]:
 
 def read_photo(path: str | Path) -> Tensor:
     """One picture, turned upright, in RGB, uint8 [3, H, W]."""
-    from torchvision.transforms.functional import pil_to_tensor  # half a second, for photos alone
-
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {path}.")
     try:
@@ -41,7 +40,19 @@ def read_photo(path: str | Path) -> Tensor:
             picture = ImageOps.exif_transpose(file).convert("RGB")
     except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(f"{path} is not a picture, or damaged: {error}") from error
-    return pil_to_tensor(picture)
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+
+
+def as_tensor(picture: Image.Image) -> Tensor:
+    """A PIL image, in greyscale or RGB, as [1, C, H, W] in [-1, 1]."""
+    values = torch.from_numpy(np.array(picture))
+    return values.reshape(1, picture.height, picture.width, -1).permute(0, 3, 1, 2) / 127.5 - 1
+
+
+def as_image(picture: Tensor) -> Image.Image:
+    """[C, H, W] in [-1, 1], of one or three channels, as a PIL image."""
+    values = ((picture.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0)
+    return Image.fromarray(values.squeeze(2).numpy())
 
 
 def crops(pictures: list[Tensor], size: int, batch: int, prepare, repeats: int = 1) -> DataLoader:
