@@ -86,12 +86,23 @@ class Artist:
 class Tiled:
     """A network for pictures of one size, made to work on larger ones: overlapping tiles share x_t,
     and their predictions are averaged where they overlap, at every step, so that no border shows.
-    Bar-Tal et al., "MultiDiffusion" (2023), section 4."""
+    Bar-Tal et al., "MultiDiffusion" (2023), section 4.
 
-    def __init__(self, network: Callable[..., Tensor], size: int, overlap: int, batch: int = 32):
+    tell: tell(image, present) -> the Condition of some tiles; batch: tiles at a time.
+    """
+
+    def __init__(
+        self,
+        network: Callable[..., Tensor],
+        size: int,
+        overlap: int,
+        tell: Callable[[Tensor, Tensor], Condition] | None = None,
+        batch: int = 32,
+    ):
         self.network = expect.callable_("network", network, "network(x_t, t, condition)")
         self.size = expect.whole("size", size, 1)
         self.stride = size - expect.whole("overlap", overlap, 0, size - 1)
+        self.tell = tell or (lambda image, present: Condition(image=image, present=present))
         self.batch = expect.whole("batch", batch, 1)
         ramp = (torch.arange(size) + 0.5).minimum(size - torch.arange(size) - 0.5)
         self.weight = ramp[:, None].minimum(ramp) / size  # [size, size], most in the middle
@@ -106,7 +117,7 @@ class Tiled:
         present = condition.present.repeat_interleave(len(tiles) // len(x_t))
         noise = torch.cat(
             [
-                self.network(part, t, Condition(image=image, present=there))
+                self.network(part, t, self.tell(image, there))
                 for part, image, there in zip(
                     *(parts.split(self.batch) for parts in (tiles, images, present)), strict=True
                 )
@@ -221,7 +232,15 @@ class Mender:
     """Fills holes in pictures."""
 
     def __init__(self, network: nn.Module, schedule: NoiseSchedule, channels: int, size: int):
-        self.tiled = Tiled(network, size, overlap=size // 2)
+        unet = network.network if isinstance(network, Velocity) else network
+
+        def tell(image: Tensor, present: Tensor) -> Condition:
+            mask = None
+            if unet.inject == "attention":
+                mask = known_patches(image[:, -1:] > 0, unet.factor)
+            return Condition(image=image, mask=mask, present=present)
+
+        self.tiled = Tiled(network, size, size // 2, tell)
         self.schedule = schedule
         self.channels = channels
 
