@@ -76,54 +76,186 @@ def train(
 
 @app.command()
 def evaluate(
-    name: Annotated[str, typer.Argument(help="The checkpoint to evaluate: digits.")],
+    name: Annotated[str, typer.Argument(help="The checkpoint to evaluate, say digits.")],
     data: Data = None,
     out: Annotated[
         Path | None, typer.Option(help="The result file. Default: data/results/NAME.json.")
     ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Another checkpoint of the same kind, to compare with.")
+    ] = None,
 ) -> None:
-    """Measure a shipped checkpoint and write the numbers to a JSON file."""
+    """Measure a shipped checkpoint and write the numbers to a JSON file. If it was stopped, the
+    same command goes on with what is still missing."""
+    from tqdm import tqdm
+
     from . import expect
+    from .evaluations import EVALUATIONS
 
-    expect.choice("NAME", name, ["digits"])
-    from .recipes import evaluate_digits
-
-    text = json.dumps(evaluate_digits(data), indent=1, allow_nan=False)
+    expect.choice("NAME", name, list(EVALUATIONS))
+    parts, summary = EVALUATIONS[name]
     out = Path("data", "results", f"{name}.json") if out is None else out
     out.parent.mkdir(parents=True, exist_ok=True)
+    # One line for each part that was measured.
+    so_far = out.with_suffix(".partial")
+    found = _read_lines(so_far)
+    waiting = list(parts(data) if model is None else parts(data, model))
+    with tqdm(waiting, desc=name, unit="part", delay=0.001) as bar:
+        for part, measure in bar:
+            if part not in found:
+                found[part] = measure()
+                with open(so_far, "a") as file:
+                    file.write(json.dumps([part, found[part]], allow_nan=False) + "\n")
+    text = json.dumps(summary(found), indent=1, allow_nan=False)
     out.write_text(text + "\n")
+    so_far.unlink()
     print(f"{text}\nWrote {out}.")
+
+
+def _read_lines(path: Path) -> dict:
+    """What an evaluation that was stopped had measured."""
+    found = {}
+    for number, line in enumerate(path.read_text().splitlines() if path.exists() else [], start=1):
+        try:
+            part, row = json.loads(line)
+        except ValueError as error:
+            raise ValueError(
+                f"line {number} of {path} is damaged. Delete that line to measure it again."
+            ) from error
+        found[part] = row
+    return found
+
+
+Scale = Annotated[float | None, typer.Option(help="Of the guidance: 1 is none.")]
+Seed = Annotated[int, typer.Option(help="Another seed, another picture.")]
+Out = Annotated[Path, typer.Argument(help="The picture file to write, say out.png.")]
 
 
 @app.command()
 def draw(
-    digits: Annotated[str, typer.Argument(help='The digits to draw, say "3 1 4".')],
-    out: Annotated[Path, typer.Argument(help="The picture file to write, say out.png.")],
-    scale: Annotated[float, typer.Option(help="Of the guidance: 1 is none.")] = 2.0,
+    text: Annotated[
+        str,
+        typer.Argument(help='A caption, "a small red star above a large blue circle", or digits.'),
+    ],
+    out: Out,
+    scale: Scale = None,
     steps: Annotated[int, typer.Option(help="Sampling steps.")] = 20,
-    seed: Annotated[int, typer.Option(help="Another seed, other handwriting.")] = 0,
+    seed: Seed = 0,
     model: Annotated[
-        str, typer.Option(help="A shipped checkpoint, or one of your own.")
-    ] = "digits",
+        str | None, typer.Option(help="A shipped checkpoint, or one of your own.")
+    ] = None,
 ) -> None:
-    """Draw handwritten digits side by side, each 112 pixels wide."""
+    """Draw what a caption says, 256 pixels wide; or handwritten digits side by side."""
     from PIL import Image
 
-    from .pipelines import Writer, load
+    from .datasets.photos import as_image
+    from .pipelines import Artist, Writer, load
 
-    wanted = digits.replace(" ", "")
-    if not wanted or not set(wanted) <= set("0123456789"):
-        raise ValueError(f'DIGITS should be digits such as "3 1 4", but {digits!r} came.')
+    _check_out(out)
+    digits = text.replace(" ", "")
+    if not digits:
+        raise ValueError(
+            'TEXT should be a caption such as "a small red star", or digits such as "3 1 4", but '
+            "nothing came."
+        )
+    asks_digits = set(digits) <= set("0123456789")
+    wanted = Writer if asks_digits else Artist
+    drawer = load(model or ("digits" if asks_digits else "text-to-image"))
+    if not isinstance(drawer, wanted):
+        kind = "digits" if asks_digits else "captions"
+        raise ValueError(f"--model should be one that draws {kind}, but {model!r} came.")
+    asked = [int(digit) for digit in digits] if asks_digits else text
+    settings = {} if scale is None else {"scale": scale}
+    pictures = drawer.draw(asked, steps=steps, seed=seed, progress=_bar(steps), **settings)
+    row = as_image(pictures.permute(1, 2, 0, 3).flatten(2))  # side by side
+    factor = 112 // 28 if asks_digits else 256 // 32
+    row.resize((factor * row.width, factor * row.height), Image.Resampling.NEAREST).save(out)
+    print(f"Wrote {out}.")
+
+
+LARGEST = 4_000_000  # pixels of an enlarged photo, unless --force is given
+
+
+@app.command()
+def enlarge(
+    photo: Annotated[Path, typer.Argument(help="The photo to enlarge.")],
+    out: Out,
+    scale: Scale = 1.0,
+    steps: Annotated[int, typer.Option(help="Sampling steps.")] = 25,
+    seed: Seed = 0,
+    model: Annotated[
+        str, typer.Option(help="A shipped checkpoint, or one of your own.")
+    ] = "super-resolution",
+    force: Annotated[bool, typer.Option("--force", help="However large it gets.")] = False,
+) -> None:
+    """Enlarge a photo four times, inventing believable detail."""
+    from .datasets.photos import open_photo
+    from .pipelines import Scaler, load
+
+    _check_out(out)
+    picture = open_photo(photo)
+    scaler = load(model)
+    if not isinstance(scaler, Scaler):
+        raise ValueError(f"--model should be one that enlarges, but {model!r} came.")
+    width, height = (scaler.factor * side for side in picture.size)
+    if width * height > LARGEST and not force:
+        raise ValueError(
+            f"{photo} would become {width}x{height}, more than {LARGEST / 1e6:.0f} megapixels. "
+            "Shrink it first, or say --force."
+        )
+    seconds = scaler.estimate(picture.height, picture.width, steps, scale)
+    print(f"{picture.width}x{picture.height} to {width}x{height}: about {seconds:.0f} s.")
+    scaler.enlarge(picture, scale, steps, seed, progress=_bar(steps)).save(out)
+    print(f"Wrote {out}.")
+
+
+@app.command()
+def fill(
+    photo: Annotated[Path, typer.Argument(help="The photo with the hole.")],
+    mask: Annotated[Path, typer.Argument(help="A picture of its size, white in the hole.")],
+    out: Out,
+    scale: Scale = 1.0,
+    steps: Annotated[int, typer.Option(help="Sampling steps.")] = 25,
+    seed: Seed = 0,
+    model: Annotated[
+        str, typer.Option(help="A shipped checkpoint, or one of your own.")
+    ] = "inpainting",
+) -> None:
+    """Fill a hole in a photo. All other pixels stay as they are."""
+    from .datasets.photos import open_photo
+    from .pipelines import Mender, load
+
+    _check_out(out)
+    picture, hole = open_photo(photo), open_photo(mask)
+    mender = load(model)
+    if not isinstance(mender, Mender):
+        raise ValueError(f"--model should be one that fills holes, but {model!r} came.")
+    if picture.width * picture.height > LARGEST:
+        raise ValueError(
+            f"{photo} has {picture.width}x{picture.height} pixels, more than "
+            f"{LARGEST / 1e6:.0f} megapixels. Cut out the part around the hole."
+        )
+    mender.fill(picture, hole, scale, steps, seed, progress=_bar(steps)).save(out)
+    print(f"Wrote {out}.")
+
+
+def _check_out(out: Path) -> None:
+    """Before the work is done, not after it."""
+    from PIL import Image
+
     if out.suffix.lower() not in Image.registered_extensions():
         raise ValueError(f"OUT should end in .png or another picture's ending, but {out} came.")
-    writer = load(model)
-    if not isinstance(writer, Writer):
-        raise ValueError(f"--model should be one that draws digits, but {model!r} came.")
-    pictures = writer.draw([int(digit) for digit in wanted], scale, steps, seed)
-    row = pictures.squeeze(1).permute(1, 0, 2).flatten(1)  # [28, 28 * B]
-    picture = Image.fromarray(((row.clamp(-1, 1) + 1) * 127.5).round().byte().numpy())
-    picture.resize((4 * picture.width, 4 * picture.height), Image.Resampling.NEAREST).save(out)
-    print(f"Wrote {out}.")
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {out.parent} to write {out.name} into.")
+
+
+def _bar(steps: int):
+    """Wraps a sampler in a progress bar."""
+    from functools import partial
+
+    from tqdm import tqdm
+
+    return partial(tqdm, total=steps, unit="step", delay=0.001)
 
 
 @app.command()

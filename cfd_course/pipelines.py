@@ -1,6 +1,8 @@
 """The applications: `load(name)` gives a trained network with what belongs around it."""
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,11 +25,14 @@ from .datasets.photos import (
     shrink,
 )
 from .guidance import guide
-from .sampling import dpm_solver, last, timesteps
+from .sampling import Step, dpm_solver, last, timesteps
 from .schedule import NoiseSchedule
 from .text import TextEncoder, tokenise
 from .training import load_checkpoint, load_weights
 from .unet import Unet, Velocity
+
+# Wraps the steps of a sampler, say functools.partial(tqdm, total=20).
+Progress = Callable[[Iterator[Step]], Iterable[Step]]
 
 
 def start_noise(count: int, shape: tuple[int, ...], seed: int = 0) -> Tensor:
@@ -55,14 +60,20 @@ class Writer:
         self.schedule = schedule
 
     def draw(
-        self, digits: list[int] | Tensor, scale: float = 2.0, steps: int = 20, seed: int = 0
+        self,
+        digits: list[int] | Tensor,
+        scale: float = 2.0,
+        steps: int = 20,
+        seed: int = 0,
+        progress: Progress = iter,
     ) -> Tensor:
         """One picture for each of the digits, [B, 1, 28, 28] in [-1, 1]. scale: see guide; steps:
-        of dpm_solver; seed: of the first picture, the next one has seed + 1."""
+        of dpm_solver; seed: of the first picture, the next one has seed + 1; progress: see
+        Progress."""
         condition = digit_condition(digits)
         x_T = start_noise(len(condition), (1, 28, 28), seed)
         denoise = guide(self.network, condition, scale)
-        return last(dpm_solver(denoise, self.schedule, x_T, steps))
+        return last(iter(progress(dpm_solver(denoise, self.schedule, x_T, steps))))
 
 
 class Artist:
@@ -73,14 +84,19 @@ class Artist:
         self.schedule = schedule
 
     def draw(
-        self, captions: str | Sequence[str], scale: float = 3.0, steps: int = 20, seed: int = 0
+        self,
+        captions: str | Sequence[str],
+        scale: float = 3.0,
+        steps: int = 20,
+        seed: int = 0,
+        progress: Progress = iter,
     ) -> Tensor:
         """One picture for each caption, [B, 3, 32, 32] in [-1, 1]. Arguments as for
         Writer.draw."""
         condition = tokenise([captions] if isinstance(captions, str) else captions)
         x_T = start_noise(len(condition), (3, 32, 32), seed)
         denoise = guide(self.network, condition, scale)
-        return last(dpm_solver(denoise, self.schedule, x_T, steps))
+        return last(iter(progress(dpm_solver(denoise, self.schedule, x_T, steps))))
 
 
 class Tiled:
@@ -198,6 +214,7 @@ class Scaler:
         steps: int = PHOTO_STEPS,
         seed: int = 0,
         project: bool = True,
+        progress: Progress = iter,
     ) -> Tensor | Image.Image:
         """A photo of four times the height and width, of the kind that came: a tensor [B, 3, h, w]
         in [-1, 1], or a PIL image. Another seed, other details.
@@ -217,15 +234,21 @@ class Scaler:
         denoise = guide(self.tiled, Condition(image=coarse), scale)
         visited = timesteps(self.schedule, steps, POWER)
         x_T = start_noise(len(low), tuple(coarse.shape[1:]), seed)
-        x_0 = last(dpm_solver(denoise, self.schedule, x_T, visited, clip=agree))
+        x_0 = last(iter(progress(dpm_solver(denoise, self.schedule, x_T, visited, clip=agree))))
         return _as_came((coarse + x_0 / GAIN)[..., :height, :width].clamp(-1, 1), photo)
 
-    def calls(self, height: int, width: int, steps: int = PHOTO_STEPS) -> int:
-        """How many tiles the network sees to enlarge a photo of this size."""
-        tiles = 1
+    def estimate(
+        self, height: int, width: int, steps: int = PHOTO_STEPS, scale: float = 1.0
+    ) -> float:
+        """About how many seconds it takes to enlarge a photo of this size, from one batch of tiles
+        that it tries."""
+        tiles = steps * (1 if scale in (0, 1) else 2)
         for side in (self.factor * height, self.factor * width):
             tiles *= (side + self.tiled.padding(side) - self.tiled.size) // self.tiled.stride + 1
-        return tiles * steps
+        batch = torch.zeros(min(self.tiled.batch, tiles), 3, self.tiled.size, self.tiled.size)
+        began = time.perf_counter()
+        self.tiled.network(batch, 1, Condition(image=batch))
+        return (time.perf_counter() - began) * tiles / len(batch)
 
 
 class Mender:
@@ -251,6 +274,7 @@ class Mender:
         scale: float = 1.0,
         steps: int = PHOTO_STEPS,
         seed: int = 0,
+        progress: Progress = iter,
     ) -> Tensor | Image.Image:
         """The photo with its hole filled, of the kind that came: a tensor [B, C, H, W] in [-1, 1],
         or a PIL image. What is known stays as it is, bit for bit. Another seed, another filling.
@@ -260,14 +284,15 @@ class Mender:
         """
         pictures = _as_pictures(photo, self.channels)
         hole = _as_mask(mask, pictures)
-        filled = self._fill(pictures, hole, scale, steps, seed) if hole.any() else pictures
+        sample = partial(self._sample, scale=scale, steps=steps, seed=seed, progress=progress)
+        filled = self._fill(pictures, hole, sample) if hole.any() else pictures
         if isinstance(photo, Image.Image):
             # Where it is known, the very pixels that came, whatever the mode did to them.
             filled = _as_came(filled, photo)
             return Image.composite(filled, photo.convert(filled.mode), _white(hole))
         return torch.where(hole, filled.to(photo), photo)
 
-    def _fill(self, pictures, hole, scale, steps, seed) -> Tensor:
+    def _fill(self, pictures: Tensor, hole: Tensor, sample: Callable[..., Tensor]) -> Tensor:
         size = self.tiled.size
         thick = size // 4 * 2 + 1
         core = -F.max_pool2d(-hole.float(), thick, stride=1, padding=thick // 2)
@@ -276,7 +301,7 @@ class Mender:
                 pictures, (0, pictures.shape[3] % 2, 0, pictures.shape[2] % 2), mode="replicate"
             )
             wide = F.pad(hole.float(), (0, hole.shape[3] % 2, 0, hole.shape[2] % 2))
-            half = self._fill(F.avg_pool2d(even, 2), F.max_pool2d(wide, 2) > 0, scale, steps, seed)
+            half = self._fill(F.avg_pool2d(even, 2), F.max_pool2d(wide, 2) > 0, sample)
             grown = bicubic(half, 2)[..., : hole.shape[2], : hole.shape[3]].clamp(-1, 1)
             return torch.where(hole, grown, pictures)
         # Only what lies near the hole is worked on.
@@ -291,16 +316,18 @@ class Mender:
         known = F.pad(part, margin, mode="replicate")
         gap = F.pad(gap.float(), margin) > 0
 
-        def keep(x_0: Tensor) -> Tensor:
-            return torch.where(gap, x_0.clamp(-1, 1), known)
+        pictures = pictures.clone()
+        pictures[:, :, *near] = sample(known, gap)[..., :height, :width]
+        return pictures
 
-        denoise = guide(self.tiled, with_hole(known, gap), scale)
+    def _sample(self, known, hole, scale, steps, seed, progress) -> Tensor:
+        def keep(x_0: Tensor) -> Tensor:
+            return torch.where(hole, x_0.clamp(-1, 1), known)
+
+        denoise = guide(self.tiled, with_hole(known, hole), scale)
         visited = timesteps(self.schedule, steps, POWER)
         x_T = start_noise(len(known), tuple(known.shape[1:]), seed)
-        filled = last(dpm_solver(denoise, self.schedule, x_T, visited, clip=keep))
-        pictures = pictures.clone()
-        pictures[:, :, *near] = filled[..., :height, :width]
-        return pictures
+        return last(iter(progress(dpm_solver(denoise, self.schedule, x_T, visited, clip=keep))))
 
 
 def _as_pictures(photo, channels: int = 3) -> Tensor:

@@ -1,5 +1,4 @@
-"""How each shipped checkpoint is trained and measured: what `python -m cfd_course train NAME` and
-`evaluate NAME` run."""
+"""How each shipped checkpoint is trained: what `python -m cfd_course train NAME` runs."""
 
 import time
 from collections.abc import Iterator
@@ -16,12 +15,9 @@ from .datasets import batches
 from .datasets.digits import digit_condition, digits
 from .datasets.photos import crops, photos
 from .datasets.shapes import SceneStream
-from .metrics import frechet_distance, nearest_distances, proportion_interval, spread
-from .pipelines import build, build_schedule, known_patches, load, to_enlarge, to_fill
+from .pipelines import build, build_schedule, known_patches, to_enlarge, to_fill
 from .text import tokenise
 from .training import faster_precision, load_checkpoint, load_weights, save_checkpoint, train
-
-# --- Training -------------------------------------------------------------------------------------
 
 
 def _digit_stream(recipe: dict, data: Path | None):
@@ -271,62 +267,3 @@ def train_digit_judge(
 # name: (how it is trained, steps of the shipped checkpoint)
 RECIPES = {name: (partial(train_network, name), steps) for name, (_, steps, _) in DIFFUSION.items()}
 RECIPES["digit-judge"] = (train_digit_judge, 3_000)
-
-
-# --- Measuring ------------------------------------------------------------------------------------
-
-
-def evaluate_digits(
-    root: Path | None = None,
-    count: int = 1000,
-    scales: tuple[float, ...] = (0, 1, 1.5, 2, 3, 5, 7),
-    model: str | Path = "digits",
-) -> dict:
-    """Draw `count` digits at each scale, 0 to 9 in turn, 20 steps, seeds 0, 1, 2, ..., and judge
-    them by the classifier. The best scale is chosen on other seeds. root: of the full MNIST; the
-    shipped digits if not given."""
-    writer, judge = load(model), load("digit-judge")
-    real, real_labels = digits("test", root)
-    training, _ = digits("train", root)
-    wanted = torch.arange(count) % 10
-
-    def judged(pictures):
-        """Features [N, D] and answers [N]."""
-        rows = pictures.split(500)
-        features = torch.cat([judge.features(row) for row in rows])
-        return features, judge.head(features).argmax(1)
-
-    def accuracy(answers, labels):
-        hits = int((answers == labels).sum())
-        low, high = proportion_interval(hits, len(labels))
-        return {"right": hits, "of": len(labels), "interval": [round(low, 4), round(high, 4)]}
-
-    real_features, real_answers = judged(real)
-    chosen_on = {}
-    for scale in scales[1:]:
-        drawn = writer.draw(wanted[: count // 4], scale, seed=1_000_000)
-        chosen_on[scale] = int((judged(drawn)[1] == wanted[: count // 4]).sum())
-    best = max(chosen_on, key=chosen_on.__getitem__)  # the smallest of equals
-
-    rows = []
-    for scale in scales:
-        drawn = writer.draw(wanted, scale)
-        features, answers = judged(drawn)
-        row = {"scale": scale, **accuracy(answers, wanted)}
-        row["frechet_distance"] = round(frechet_distance(features, real_features), 2)
-        row["spread"] = round(spread(features, wanted) / spread(real_features, real_labels), 3)
-        row["nearest_training_digit"] = round(float(nearest_distances(drawn, training).median()), 4)
-        rows.append(row)
-    return {
-        "judge_on_test_set": accuracy(real_answers, real_labels),
-        "best_scale": best,
-        "chosen_on_other_seeds": {str(scale): hits for scale, hits in chosen_on.items()},
-        "nearest_training_digit_of_test_set": round(
-            float(nearest_distances(real[:count], training).median()), 4
-        ),
-        "frechet_distance_of_training_digits": round(
-            frechet_distance(judged(training[:count])[0], real_features), 2
-        ),
-        "steps": 20,
-        "rows": rows,
-    }

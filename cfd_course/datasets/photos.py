@@ -33,14 +33,29 @@ def photos(folder: str | Path) -> list[Tensor]:
 
 def read_photo(path: str | Path) -> Tensor:
     """One picture, turned upright, in RGB, uint8 [3, H, W]."""
+    picture = open_photo(path).convert("RGB")
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+
+
+def open_photo(path: str | Path) -> Image.Image:
+    """One picture, turned upright, in greyscale ("L") if it has no colours, else in RGB. Whatever
+    is transparent becomes white; 16 bits become 8."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {path}.")
     try:
         with Image.open(path) as file:
-            picture = ImageOps.exif_transpose(file).convert("RGB")
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"{path} is not a picture, or damaged: {error}") from error
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+            picture = ImageOps.exif_transpose(file)
+            picture.load()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} is not a picture, or damaged, or huge: {error}") from error
+    if picture.mode.startswith(("I", "F")):
+        values = np.array(picture, dtype=np.float64)
+        largest = 65535 if picture.mode.startswith("I") else 1
+        picture = Image.fromarray((values / largest * 255).clip(0, 255).round().astype(np.uint8))
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    return picture.convert("L" if picture.mode in ("1", "L") else "RGB")
 
 
 def as_tensor(picture: Image.Image) -> Tensor:
