@@ -100,6 +100,7 @@ def luma(pictures: Tensor) -> Tensor:
 
 def psnr(error: float) -> float:
     """The peak signal-to-noise ratio in decibels, of a mean squared error of values in 0..255."""
+    expect.number("error", error, 0)
     return 10 * math.log10(255**2 / max(error, 1e-12))
 
 
@@ -111,6 +112,7 @@ def distortion(samples: Tensor, real: Tensor) -> dict[str, float]:
     only K samples, mean - S^2 / K. Samples from the true posterior vary around its mean as much as
     the real answer does: spread / posterior_mean is 1 for them, and 0 for a regression.
     """
+    expect.tensor("real", real, None)
     expect.tensor("samples", samples, ("K", *real.shape))
     expect.whole("the number of samples", len(samples), 2)
     spread_ = float(samples.var(dim=0).mean())
@@ -147,6 +149,7 @@ def fine_power(pictures: Tensor, side: int = 16) -> Tensor:
 def block_correlation(pictures: Tensor, real: Tensor) -> float:
     """Whether fine detail is where it should be: the correlation between the log of fine_power of
     the blocks of pictures and of real ones, both [B, H, W] in 0..255."""
+    expect.tensor("pictures", pictures, ("B", "H", "W"))
     expect.tensor("real", real, tuple(pictures.shape))
     logs = [fine_power(x).flatten().add(1e-3).log() for x in (pictures, real)]
     return float(torch.corrcoef(torch.stack(logs))[0, 1])

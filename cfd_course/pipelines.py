@@ -129,6 +129,12 @@ class Tiled:
 
     def __call__(self, x_t: Tensor, t: int, condition: Condition) -> Tensor:
         """x_t [B, C, H, W], t, a condition with an image [B, D, H, W] -> the noise [B, C, H, W]"""
+        expect.tensor("x_t", x_t, ("B", "C", "H", "W"))
+        if any(self.padding(side) for side in x_t.shape[2:]):
+            raise ValueError(
+                f"x_t should be of a size that the tiles cover, but {x_t.shape[2]}x{x_t.shape[3]} "
+                f"came, for tiles of {self.size} every {self.stride} pixels. Pad it by padding()."
+            )
         tiles, images = self._cut(x_t), self._cut(condition.image)
         present = condition.present.repeat_interleave(len(tiles) // len(x_t))
         noise = torch.cat(
@@ -178,6 +184,12 @@ def known_patches(mask: Tensor, size: int) -> Tensor:
     """Which size x size patches are known to the last pixel, row by row: mask [B, 1, H, W], True in
     the hole -> [B, patches]. For a Unet that attends to known patches only."""
     expect.tensor("mask", mask, ("B", 1, "H", "W"), "bool")
+    expect.whole("size", size, 1)
+    if mask.shape[2] % size or mask.shape[3] % size:
+        raise ValueError(
+            f"the height and width of mask should be divisible by size = {size}, but "
+            f"{mask.shape[2]}x{mask.shape[3]} came."
+        )
     return ~F.pixel_unshuffle(mask.float(), size).bool().any(dim=1).flatten(1)
 
 
@@ -185,7 +197,13 @@ def to_fill(pictures: Tensor) -> tuple[Tensor, Condition]:
     """What inpainting learns from square pictures [B, C, H, W]: the pictures, given what a hole
     leaves of them. Half the holes are boxes of a quarter to a half of the side, a quarter free-form
     strokes, a quarter halves of the picture."""
+    expect.tensor("pictures", pictures, ("B", "C", "H", "W"))
     count, size = len(pictures), pictures.shape[2]
+    if pictures.shape[3] != size or size < 4:
+        raise ValueError(
+            "pictures should be square, of 4 pixels a side or more, but "
+            f"{expect.describe(pictures)} came."
+        )
     side = int(torch.randint(size // 4, size // 2 + 1, ()))
     kinds = torch.stack(
         [
@@ -204,6 +222,8 @@ class Scaler:
     factor = 4
 
     def __init__(self, network: nn.Module, schedule: NoiseSchedule, size: int = 64):
+        if expect.whole("size", size, 16) % 16:
+            raise ValueError(f"size should be divisible by 16, but {size} came.")
         self.tiled = Tiled(network, size, overlap=size // 4)
         self.schedule = schedule
 
@@ -314,7 +334,7 @@ class Mender:
         height, width = part.shape[2:]
         margin = (0, self.tiled.padding(width), 0, self.tiled.padding(height))
         known = F.pad(part, margin, mode="replicate")
-        gap = F.pad(gap.float(), margin) > 0
+        gap = F.pad(gap.float(), margin, mode="replicate") > 0  # no known pixel copies a hidden one
 
         pictures = pictures.clone()
         pictures[:, :, *near] = sample(known, gap)[..., :height, :width]

@@ -230,8 +230,13 @@ def _strides(schedule, steps) -> list[tuple[int, int]]:
     if steps is None or isinstance(steps, int):
         visited = timesteps(schedule, steps)
     else:
-        visited = list(steps)
         expect.instance("schedule", schedule, NoiseSchedule)
+        if not isinstance(steps, Sequence):
+            raise TypeError(
+                "steps should be how many, or a list of t's like timesteps(schedule, 20), but "
+                f"{expect.describe(steps)} came."
+            )
+        visited = list(steps)
         for t in visited:
             expect.whole("each t in steps", t, 0, schedule.steps)
         falls = all(t > s for t, s in zip(visited, visited[1:], strict=False))

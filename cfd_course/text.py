@@ -73,6 +73,10 @@ class TextEncoder(nn.Module):
         expect.whole("channels", channels, 1)
         expect.whole("layers", layers, 1)
         expect.whole("heads", heads, 1)
+        if channels % heads:
+            raise ValueError(
+                f"channels should be divisible by heads = {heads}, but {channels} came."
+            )
         self.words = nn.Embedding(len(VOCABULARY) + 1, channels)
         self.places = nn.Parameter(0.5 * torch.randn(LONGEST, channels))
         layer = nn.TransformerEncoderLayer(

@@ -38,6 +38,8 @@ def time_embedding(t: Tensor, channels: int) -> Tensor:
 def place_embedding(height: int, width: int) -> Tensor:
     """Sines and cosines of the row and of the column of each place, row by row,
     [height * width, PLACE_CHANNELS]."""
+    expect.whole("height", height, 1)
+    expect.whole("width", width, 1)
     rows, columns = (time_embedding(torch.arange(n), PLACE_CHANNELS // 2) for n in (height, width))
     return torch.cat([rows.repeat_interleave(width, 0), columns.repeat(height, 1)], dim=1)
 
@@ -502,6 +504,12 @@ class Velocity(nn.Module):
     def forward(self, x_t: Tensor, t: int | Tensor, condition: Condition | None = None) -> Tensor:
         """x_t [B, C, H, W], t a whole number or [B] -> the noise, shaped like x_t."""
         v = self.network(x_t, t, condition)
+        t = _times(t, x_t)
+        if int(t.max()) > self.schedule.steps:
+            raise ValueError(
+                f"t should be at most {self.schedule.steps}, the steps of the schedule, but "
+                f"{int(t.max())} came."
+            )
         alpha_bar = self.schedule.alpha_bars.to(x_t.device)[t].to(x_t.dtype)
         alpha_bar = alpha_bar.reshape(-1, 1, 1, 1)
         return alpha_bar.sqrt() * v + (1 - alpha_bar).sqrt() * x_t

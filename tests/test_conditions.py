@@ -135,6 +135,16 @@ def test_concatenate():
         Condition.concatenate([one, both(3, length=4)])
 
 
+def test_a_mask_of_patches_goes_with_its_image():
+    """Without tokens: one for each patch of a picture that a network attends to."""
+    mask = torch.rand(4, 9, generator=torch.Generator().manual_seed(1)) < 0.5
+    condition = Condition(image=both().image, mask=mask)
+    assert condition.tokens is None and torch.equal(condition.mask, mask)
+    assert torch.equal(condition[[2, 0]].mask, mask[[2, 0]])
+    assert torch.equal(Condition.concatenate([condition, condition]).mask, torch.cat([mask, mask]))
+    assert torch.equal(condition.absent().mask, mask)
+
+
 def test_moving():
     condition = both()
     assert equal(condition.to("cpu"), condition)
@@ -205,7 +215,11 @@ def test_the_softmax_is_never_empty():
             lambda: Condition(torch.zeros(2, 1, 4, 4), torch.zeros(3, 1).long()),
             "image and tokens should have one row for each example",
         ),
-        (lambda: Condition(torch.zeros(2, 1, 4, 4), mask=torch.ones(2, 1).bool()), "mask should"),
+        (lambda: Condition(torch.zeros(2, 1, 4, 4), mask=torch.ones(3, 1).bool()), "mask should"),
+        (
+            lambda: Condition(torch.zeros(2, 1, 4, 4), mask=torch.ones(2, 1)),
+            "mask should be a bool",
+        ),
         (lambda: Condition(tokens=torch.zeros(2, 3).long(), mask=torch.ones(2, 3)), "mask should"),
         (lambda: both().__class__(both().image, present=torch.ones(3).bool()), "present should"),
         (lambda: both().drop(1.5), "probability should be in 0..1, but 1.5 came"),

@@ -7,8 +7,18 @@ from diffusers.models.embeddings import get_timestep_embedding
 from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
 
+from cfd_course import NoiseSchedule, guide
 from cfd_course.conditions import Condition
-from cfd_course.unet import Attention, AttentionBlock, ResidualBlock, Unet, time_embedding
+from cfd_course.unet import (
+    INJECT,
+    Attention,
+    AttentionBlock,
+    ResidualBlock,
+    Unet,
+    Velocity,
+    place_embedding,
+    time_embedding,
+)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -44,6 +54,12 @@ def token_network(**settings) -> Unet:
     return awake(Unet(3, (8, 16, 16), **settings))
 
 
+def picture_network(inject: str, **settings) -> Unet:
+    """Told by a picture of two channels, along one of the routes."""
+    settings = {"condition_channels": 2, "heads": 2} | settings
+    return awake(Unet(3, (8, 16), inject=inject, **settings))
+
+
 X = randn(2, 3, 16, 16)
 T = torch.tensor([3, 700])
 TOKENS = torch.tensor([[1, 2, 3], [4, 5, 6]])
@@ -63,6 +79,17 @@ def test_time_embedding_is_diffusers(channels):
 def test_time_embedding_refuses_channels(wrong):
     with pytest.raises((TypeError, ValueError), match="channels should be"):
         time_embedding(T, wrong)
+
+
+def test_place_embedding_is_the_time_embedding_of_row_and_column():
+    places = place_embedding(3, 5)
+    assert places.shape == (15, 32)
+    for number, place in enumerate(places):
+        row, column = torch.tensor([number // 5]), torch.tensor([number % 5])
+        expected = torch.cat([time_embedding(row, 16)[0], time_embedding(column, 16)[0]])
+        torch.testing.assert_close(place, expected)
+    apart = torch.cdist(place_embedding(16, 16), place_embedding(16, 16)) + 9 * torch.eye(256)
+    assert apart.min() > 0.1  # no two places look alike
 
 
 @pytest.mark.parametrize(("before", "after"), [(16, 16), (16, 32), (32, 8)])
@@ -165,8 +192,11 @@ def test_blocks_refuse(build, words):
 
 
 @pytest.mark.parametrize("patch", [1, 2])
-def test_untrained_network_predicts_no_noise(patch):
-    noise = Unet(3, (8, 16), heads=2, patch=patch)(X, 5)
+@pytest.mark.parametrize(
+    "settings", [{}, *({"inject": i, "condition_channels": 2} for i in INJECT)]
+)
+def test_untrained_network_predicts_no_noise(settings, patch):
+    noise = Unet(3, (8, 16), heads=2, patch=patch, **settings)(X, 5)
     assert noise.shape == X.shape and not noise.any()
 
 
@@ -248,16 +278,17 @@ def test_time_is_for_each_example():
         torch.testing.assert_close(alone, together[row : row + 1], atol=1e-5, rtol=1e-5)
 
 
-def told_everything() -> tuple[Unet, Condition]:
-    """A network with every kind of part, in float64 so that rounding cannot pass for a gradient,
-    and conditions that use every token and hide from one of three."""
+def told_everything(inject: str) -> tuple[Unet, Condition]:
+    """A network with every kind of part that goes with the route, in float64 so that rounding
+    cannot pass for a gradient, and conditions that use every token and hide from one of three."""
+    encoder = None if inject == "attention" else nn.Embedding(10, 12)
     network = Unet(
-        3, (16, 32), condition_channels=2, token_encoder=nn.Embedding(10, 12), heads=2, patch=2
+        3, (16, 32), condition_channels=2, inject=inject, token_encoder=encoder, heads=2, patch=2
     )
     tokens = torch.arange(10).reshape(2, 5)
     condition = Condition(
         image=randn(3, 2, 16, 16, seed=1).double(),
-        tokens=torch.cat([tokens, tokens[:1]]),
+        tokens=None if encoder is None else torch.cat([tokens, tokens[:1]]),
         present=torch.tensor([True, True, False]),
     )
     return network.double(), condition
@@ -281,15 +312,17 @@ def all_parameters(network: Unet) -> set[str]:
     return {name for name, _ in network.named_parameters() if not name.endswith("key.bias")}
 
 
-def test_gradient_reaches_every_parameter():
-    network, condition = told_everything()
+@pytest.mark.parametrize("inject", INJECT)
+def test_gradient_reaches_every_parameter(inject):
+    network, condition = told_everything(inject)
     assert reached(awake(network), condition) == all_parameters(network)
 
 
-def test_gradient_reaches_every_parameter_in_training():
+@pytest.mark.parametrize("inject", INJECT)
+def test_gradient_reaches_every_parameter_in_training(inject):
     """From the untrained network, without help: only the last layer has a gradient at first, and
     the other layers that start at zero wake up one after another."""
-    network, condition = told_everything()
+    network, condition = told_everything(inject)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     assert reached(network, condition) == {"conv_out.weight", "conv_out.bias"}
     for _ in range(4):
@@ -308,9 +341,19 @@ def conditions() -> dict[str, tuple[Unet, Condition, Condition]]:
     strange = torch.full((2, 4, 12), torch.nan)
     return {
         "image": (
-            awake(Unet(3, (8, 16), condition_channels=2, heads=2)),
+            picture_network("input"),
             Condition(image=image),
             Condition(image=other),
+        ),
+        "image at every level": (
+            picture_network("levels"),
+            Condition(image=image),
+            Condition(image=torch.full_like(other, torch.inf)),
+        ),
+        "image attended to": (
+            picture_network("attention"),
+            Condition(image=image),
+            Condition(image=torch.full_like(other, torch.inf)),
         ),
         "tokens": (
             token_network(),
@@ -355,7 +398,9 @@ def test_absence_is_for_each_example(kind):
     torch.testing.assert_close(result[1], absent[1], atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["image", "embeddings"])
+@pytest.mark.parametrize(
+    "kind", ["image", "image at every level", "image attended to", "embeddings"]
+)
 def test_zero_is_not_the_null(kind):
     network, condition, _ = conditions()[kind]
     zero = Condition(
@@ -367,7 +412,12 @@ def test_zero_is_not_the_null(kind):
 
 def test_the_null_is_learned():
     """The prediction without a condition depends on the null image and the null token."""
-    for kind, name in (("image", "null_image"), ("tokens", "null_token")):
+    for kind, name in (
+        ("image", "null_image"),
+        ("image at every level", "null_image"),
+        ("image attended to", "null_token"),
+        ("tokens", "null_token"),
+    ):
         network, condition, _ = conditions()[kind]
         before = network(X, T, condition.absent())
         with torch.no_grad():
@@ -375,13 +425,91 @@ def test_the_null_is_learned():
         assert (network(X, T, condition.absent()) - before).abs().max() > 1e-3, name
 
 
-def test_the_image_is_seen_in_its_place():
-    """Concatenated, not pooled: a change in one corner of the condition shows most there."""
-    network, condition, _ = conditions()["image"]
+@pytest.mark.parametrize("inject", ["input", "levels"])
+def test_the_image_is_seen_in_its_place(inject):
+    """Not pooled: a change in one corner of the condition shows most there."""
+    network, condition = picture_network(inject), Condition(image=randn(2, 2, 16, 16, seed=1))
     changed = condition.image.clone()
     changed[:, :, :2, :2] += 1
     change = (network(X, T, Condition(image=changed)) - network(X, T, condition)).abs().mean((0, 1))
     assert change[:2, :2].mean() > 3 * change[-8:, -8:].mean()
+
+
+# The routes of a condition picture
+
+
+@pytest.mark.parametrize("patch", [1, 2])
+@pytest.mark.parametrize("inject", INJECT)
+def test_every_route_takes_any_size_divisible_by_the_factor(inject, patch):
+    network = picture_network(inject, patch=patch)
+    for size in ((network.factor, 2 * network.factor), (16, 8)):
+        x, image = randn(2, 3, *size), randn(2, 2, *size, seed=1)
+        noise = network(x, T, Condition(image=image))
+        assert noise.shape == x.shape and noise.isfinite().all()
+
+
+def test_the_routes_enter_where_they_say():
+    """Beside x_t, on the way down, or not by a convolution at all."""
+    networks = {inject: picture_network(inject, patch=2) for inject in INJECT}
+    planes = {inject: network.conv_in.in_channels // 4 for inject, network in networks.items()}
+    assert planes == {"input": 3 + 2 + 1, "levels": 3, "attention": 3}
+    assert [hasattr(networks[i], "condition_levels") for i in INJECT] == [False, True, False]
+    assert [hasattr(networks[i], "from_patch") for i in INJECT] == [False, False, True]
+
+
+def test_features_are_added_at_every_level():
+    network = picture_network("levels")
+    embedding, h = network.embed(T, None, None), network.conv_in(X)
+    features = network.condition_features(randn(2, 3, 16, 16, seed=1))
+    assert [f.shape[1:] for f in features] == [(8, 16, 16), (16, 8, 8)]
+    _, before = network.encode(h, embedding, features=features)
+    for level in range(2):
+        changed = [f + 0.1 * (n == level) for n, f in enumerate(features)]
+        _, after = network.encode(h, embedding, features=changed)
+        moved = [bool((a - b).abs().max() > 1e-3) for a, b in zip(after, before, strict=True)]
+        assert moved == [n >= level for n in range(2)]
+
+
+def test_every_place_attends_to_every_patch():
+    network = picture_network("attention", patch=2)
+    image = randn(1, 2, 16, 16, seed=1).requires_grad_()
+    network(X[:1], 700, Condition(image=image))[0, :, 0, 0].sum().backward()
+    assert (nn.functional.avg_pool2d(image.grad.abs(), network.factor) > 0).all()
+
+
+def test_attention_knows_which_patch_is_which():
+    """The same patches in other places are another picture."""
+    network, image = picture_network("attention"), randn(2, 2, 16, 16, seed=1)
+    moved = image.roll(network.factor, 3)
+    change = network(X, T, Condition(image=moved)) - network(X, T, Condition(image=image))
+    assert change.abs().max() > 1e-3
+
+
+def test_masked_patches_have_no_influence():
+    """Whatever they hold, even infinity; the others count."""
+    network, image = picture_network("attention", patch=2), randn(2, 2, 16, 16, seed=1)
+    mask = torch.rand(2, 16, generator=random_source(3)) < 0.5
+    expected = network(X, T, Condition(image=image, mask=mask))
+    pixels = mask.reshape(2, 1, 4, 4).repeat_interleave(4, 2).repeat_interleave(4, 3)
+    for filling in (0.0, 5.0, torch.inf, torch.nan):
+        other = Condition(image=torch.where(pixels, image, filling), mask=mask)
+        torch.testing.assert_close(network(X, T, other), expected, atol=1e-6, rtol=0)
+    seen = torch.where(pixels, image + 1, image)
+    assert (network(X, T, Condition(image=seen, mask=mask)) - expected).abs().max() > 1e-3
+    for patch in mask[0].nonzero()[:, 0].tolist():  # each of them
+        fewer = mask.clone()
+        fewer[0, patch] = False
+        change = network(X, T, Condition(image=image, mask=fewer)) - expected
+        assert change[0].abs().max() > 1e-4 and change[1].abs().max() < 1e-6
+
+
+def test_without_a_patch_left_it_is_absent():
+    network, image = picture_network("attention"), randn(2, 2, 16, 16, seed=1)
+    nothing = Condition(image=image, mask=torch.zeros(2, 64, dtype=torch.bool))
+    torch.testing.assert_close(network(X, T, nothing), network(X, T, None), atol=1e-6, rtol=0)
+
+
+# Tokens
 
 
 def test_captions_of_different_lengths_share_a_batch():
@@ -453,6 +581,20 @@ def test_half_precision_network():
         ({"token_encoder": nn.Linear(1, 1)}, "token_channels should be the width"),
         ({"patch": 0}, "patch"),
         ({"condition_channels": -1}, "condition_channels"),
+        ({"inject": "middle"}, "inject should be one of 'input', 'levels', 'attention'"),
+        ({"inject": "attention"}, "needs condition_channels"),
+        (
+            {"inject": "attention", "condition_channels": 2, "attention": ()},
+            "at least one level in attention",
+        ),
+        (
+            {
+                "inject": "attention",
+                "condition_channels": 2,
+                "token_encoder": nn.Embedding(10, 12),
+            },
+            "no token_encoder",
+        ),
     ],
 )
 def test_settings_refused(settings, words):
@@ -487,6 +629,28 @@ def test_inputs_refused(x_t, t, condition, words):
         token_network(condition_channels=2)(x_t, t, condition)
 
 
+@pytest.mark.parametrize("inject", INJECT)
+@pytest.mark.parametrize(
+    ("condition", "words"),
+    [
+        (Condition(image=IMAGE[:, :1]), "the condition's image should have shape"),
+        (Condition(image=IMAGE[..., :8]), "already be at the size of x_t"),
+        (Condition(image=IMAGE, tokens=TOKENS), "without tokens"),
+        (Condition(tokens=TOKENS), "with an image"),
+    ],
+)
+def test_every_route_refuses(inject, condition, words):
+    with pytest.raises(ValueError, match=words):
+        picture_network(inject)(X, T, condition)
+
+
+def test_a_mask_for_other_patches_is_refused():
+    network = picture_network("attention")
+    mask = torch.ones(2, 63, dtype=torch.bool)
+    with pytest.raises(ValueError, match=r"the condition's mask should have shape \[2, 64\]"):
+        network(X, T, Condition(image=IMAGE, mask=mask))
+
+
 def test_conditions_refused_where_none_was_trained():
     plain = Unet(3, (8,), heads=2)
     with pytest.raises(ValueError, match="without tokens"):
@@ -494,3 +658,92 @@ def test_conditions_refused_where_none_was_trained():
     outside = Unet(3, (8,), heads=2, token_channels=12)
     with pytest.raises(ValueError, match="tokens should be embeddings"):
         outside(X, T, Condition(tokens=TOKENS))
+
+
+# Velocity
+
+
+class Given(nn.Module):
+    """Returns what it was given, and keeps what it was told."""
+
+    def __init__(self, output: torch.Tensor):
+        super().__init__()
+        self.output, self.told, self.encoded = output, [], 0
+
+    def encode_tokens(self, condition):
+        self.encoded += 1
+        return condition
+
+    def forward(self, x_t, t, condition=None):
+        self.told.append((x_t, t, condition))
+        return self.output
+
+
+SHORT = NoiseSchedule([0.19, 0.36])  # alpha_bar: 0.81, then 0.5184 = 0.72 squared
+
+
+def test_velocity_by_hand():
+    v = randn(2, 3, 16, 16, seed=1)
+    network = Given(v)
+    condition = Condition(tokens=TOKENS)
+    noise = Velocity(network, SHORT)(X, torch.tensor([1, 2]), condition)
+    torch.testing.assert_close(noise[0], 0.9 * v[0] + 0.19**0.5 * X[0])
+    torch.testing.assert_close(noise[1], 0.72 * v[1] + 0.4816**0.5 * X[1])
+    assert network.told[0][2] is condition
+    for t in (2, torch.tensor(2), torch.tensor([2, 2])):
+        torch.testing.assert_close(Velocity(network, SHORT)(X, t), 0.72 * v + 0.4816**0.5 * X)
+
+
+@pytest.mark.parametrize("t", [1, 500, 1000])
+def test_the_true_velocity_gives_the_true_noise(kind, t):
+    schedule = kind(1000)
+    x_0, noise = X.double(), randn(2, 3, 16, 16, seed=1).double()
+    kept = schedule.alpha_bars[t]
+    v = kept.sqrt() * noise - (1 - kept).sqrt() * x_0
+    network = Velocity(Given(v), schedule)
+    torch.testing.assert_close(network(schedule.add_noise(x_0, t, noise), t), noise)
+
+
+def test_an_untrained_velocity_keeps_what_is_clean():
+    """v = 0 guesses x_0 = sqrt(alpha_bar) x_t, however little noise there is."""
+    network = Velocity(Unet(3, (8,), heads=2), SHORT)
+    for t, root in ((1, 0.9), (2, 0.72)):
+        torch.testing.assert_close(SHORT.predict_x0(X, t, network(X, t)), root * X)
+
+
+def test_velocity_encodes_tokens_once():
+    network = Given(X)
+    denoise = guide(Velocity(network, SHORT), Condition(tokens=TOKENS), scale=1.0)
+    for t in (2, 1):
+        denoise(X, t)
+    assert network.encoded == 1 and len(network.told) == 2
+    real = token_network()
+    condition = Condition(tokens=TOKENS)
+    assert torch.equal(
+        Velocity(real, SHORT).encode_tokens(condition).tokens,
+        real.encode_tokens(condition).tokens,
+    )
+    plain = nn.Identity()  # has no encode_tokens
+    assert Velocity(plain, SHORT).encode_tokens(condition) is condition
+
+
+def test_velocity_keeps_the_dtype_and_adds_no_weights():
+    inner = Unet(3, (8,), heads=2)
+    assert Velocity(inner, SHORT).state_dict().keys() == {
+        f"network.{name}" for name in inner.state_dict()
+    }
+    assert Velocity(inner, SHORT)(X, 1).dtype == torch.float32
+    assert Velocity(inner.double(), SHORT)(X.double(), 1).dtype == torch.float64
+
+
+def test_velocity_refuses():
+    with pytest.raises(TypeError, match="network should be of type Module"):
+        Velocity(lambda x_t, t, condition: x_t, SHORT)
+    with pytest.raises(TypeError, match="schedule should be of type NoiseSchedule"):
+        Velocity(nn.Identity(), [0.1])
+    network = Velocity(Unet(3, (8,), heads=2), SHORT)
+    for t in (3, torch.tensor([1, 3])):
+        with pytest.raises(ValueError, match="t should be at most 2, .* but 3 came"):
+            network(X, t)
+    with pytest.raises(ValueError, match="t should be at least 1"):
+        network(X, 0)

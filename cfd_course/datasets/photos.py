@@ -60,12 +60,16 @@ def open_photo(path: str | Path) -> Image.Image:
 
 def as_tensor(picture: Image.Image) -> Tensor:
     """A PIL image, in greyscale or RGB, as [1, C, H, W] in [-1, 1]."""
+    expect.instance("picture", picture, Image.Image)
+    expect.choice("the mode of picture", picture.mode, ("L", "RGB"))
     values = torch.from_numpy(np.array(picture))
     return values.reshape(1, picture.height, picture.width, -1).permute(0, 3, 1, 2) / 127.5 - 1
 
 
 def as_image(picture: Tensor) -> Image.Image:
     """[C, H, W] in [-1, 1], of one or three channels, as a PIL image."""
+    expect.tensor("picture", picture, ("1 or 3", "H", "W"))
+    expect.choice("the channels of picture", len(picture), (1, 3))
     values = ((picture.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0)
     return Image.fromarray(values.squeeze(2).numpy())
 
@@ -75,6 +79,15 @@ def crops(pictures: list[Tensor], size: int, batch: int, prepare, repeats: int =
     and turned by quarters at random, as `prepare` turns them into (x_0, condition). A pass takes
     `repeats` pieces from each photo."""
     expect.whole("size", size, 1)
+    expect.whole("repeats", repeats, 1)
+    expect.callable_("prepare", prepare, "prepare(pictures)")
+    expect.instance("pictures", pictures, list)
+    wrong = [p for p in pictures if not (isinstance(p, Tensor) and p.dtype == torch.uint8)]
+    if wrong:
+        raise TypeError(
+            "pictures should be uint8 tensors [3, H, W], as from photos(folder), but "
+            f"{expect.describe(wrong[0])} came."
+        )
     small = [tuple(picture.shape[1:]) for picture in pictures if min(picture.shape[1:]) < size]
     if small or not pictures:
         raise ValueError(
@@ -126,6 +139,9 @@ def back_project(pictures: Tensor, low: Tensor, rounds: int = 5) -> Tensor:
     round adds what is missing, enlarged. Irani, Peleg, "Improving Resolution by Image Registration"
     (1991)."""
     expect.whole("rounds", rounds, 0)
+    _check_pictures(pictures)
+    count, channels, height, width = pictures.shape
+    expect.tensor("low", low, (count, channels, height // 4, width // 4))
     for _ in range(rounds):
         pictures = pictures + bicubic(low - shrink(pictures))
     return pictures
@@ -137,6 +153,7 @@ def back_project(pictures: Tensor, low: Tensor, rounds: int = 5) -> Tensor:
 def box_holes(count: int, size: int, side: int, generator=None) -> Tensor:
     """Square holes of side x side at random places, [count, 1, size, size], bool, True in the
     hole."""
+    _check_holes(count, size, generator)
     expect.whole("side", side, 1, size)
     top, left = torch.randint(size - side + 1, (2, count, 1, 1, 1), generator=generator)
     row, column = _places(size)
@@ -147,6 +164,7 @@ def box_holes(count: int, size: int, side: int, generator=None) -> Tensor:
 
 def half_holes(count: int, size: int, generator=None) -> Tensor:
     """One half of the picture: left, right, upper or lower, [count, 1, size, size], bool."""
+    _check_holes(count, size, generator)
     side = torch.randint(4, (count, 1, 1, 1), generator=generator)
     row, column = _places(size)
     along = torch.where(side < 2, row, column)
@@ -156,6 +174,7 @@ def half_holes(count: int, size: int, generator=None) -> Tensor:
 def free_form_holes(count: int, size: int, strokes: int = 4, generator=None) -> Tensor:
     """Strokes of a thick brush, [count, 1, size, size], bool. After Yu et al., "Free-Form Image
     Inpainting with Gated Convolution" (2019), section 3.4, with straight strokes."""
+    _check_holes(count, size, generator)
     expect.whole("strokes", strokes, 1)
     ends = torch.rand(count, strokes, 2, 2, generator=generator) * size
     width = size * (0.05 + 0.05 * torch.rand(count, strokes, 1, 1, generator=generator))
@@ -165,6 +184,12 @@ def free_form_holes(count: int, size: int, strokes: int = 4, generator=None) -> 
     share = ((place - start) * along).sum(-1) / along.square().sum(-1).clamp(min=1e-6)
     nearest = start + share.clamp(0, 1)[..., None] * along
     return ((place - nearest).norm(dim=-1) < width).any(dim=1, keepdim=True)
+
+
+def _check_holes(count, size, generator) -> None:
+    expect.whole("count", count, 1)
+    expect.whole("size", size, 1)
+    expect.random_source("generator", generator)
 
 
 def _places(size: int) -> tuple[Tensor, Tensor]:
