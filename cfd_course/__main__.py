@@ -31,8 +31,9 @@ Data = Annotated[
     Path | None,
     typer.Option(
         envvar="CFD_DATA",
-        help="A folder that holds (or is to hold) the full MNIST, as torchvision lays it out. "
-        "Without it: the 12,000 digits that come with the course.",
+        help="For digits, a folder that holds (or is to hold) the full MNIST, as torchvision lays "
+        "it out; without it, the 12,000 digits that come with the course. For photos, a folder of "
+        "pictures.",
     ),
 ]
 

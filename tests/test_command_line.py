@@ -13,14 +13,18 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import cfd_course
-from cfd_course import recipes
+from cfd_course import evaluations, recipes
 from cfd_course.__main__ import app
 from cfd_course.classroom import lessons
-from cfd_course.pipelines import digit_network
+from cfd_course.pipelines import build
 from cfd_course.training import load_checkpoint, save_checkpoint
 
-# A digits network that trains and draws in no time.
-SMALL = {"channels": [8, 8], "patch": 2, "token_channels": 8}
+# Networks that train and draw in no time.
+SMALL = {
+    name: {**recipe, "network": {**recipe["network"], "channels": [8, 8], "attention": [1]}}
+    for name, (recipe, _, _) in recipes.DIFFUSION.items()
+}
+CAPTION = "a small red star above a large blue circle"
 
 
 @pytest.fixture
@@ -28,18 +32,45 @@ def run(tmp_path, monkeypatch):
     """Runs a command in an empty folder, with the small network for the big one."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CFD_DATA", raising=False)
-    monkeypatch.setattr(recipes, "DIGITS", recipes.DIGITS | {"network": SMALL, "batch": 4})
+    _, steps, stream = recipes.DIFFUSION["digits"]
+    shrunk = (SMALL["digits"] | {"batch": 4}, steps, stream)
+    monkeypatch.setitem(recipes.DIFFUSION, "digits", shrunk)
     return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
 
 
 @pytest.fixture
-def small(tmp_path):
-    """The file of an untrained small digits checkpoint."""
-    torch.manual_seed(0)
-    path = tmp_path / "small.safetensors"
-    recipe = {**recipes.DIGITS, "network": SMALL, "sittings": []}
-    save_checkpoint(path, digit_network(**SMALL), recipe)
-    return path
+def model(tmp_path):
+    """model(name): the file of an untrained small checkpoint."""
+
+    def save(name: str) -> Path:
+        torch.manual_seed(0)
+        path = tmp_path / f"{name}.safetensors"
+        recipe = {"name": name, **SMALL[name], "sittings": []}
+        save_checkpoint(path, build(recipe), recipe)
+        return path
+
+    return save
+
+
+@pytest.fixture
+def small(model):
+    return model("digits")
+
+
+@pytest.fixture
+def picture(tmp_path):
+    """picture(name, mode, (width, height)): a file of random pixels."""
+
+    def save(name: str, mode: str = "RGB", size: tuple[int, int] = (20, 12)) -> Path:
+        random = np.random.default_rng(0)
+        bands = len(Image.new(mode, (1, 1)).getbands())
+        kind, top = (np.uint16, 65536) if mode == "I;16" else (np.uint8, 256)
+        values = random.integers(0, top, (size[1], size[0], bands)).astype(kind)
+        path = tmp_path / name
+        Image.fromarray(values[..., 0] if bands == 1 else values).save(path)
+        return path
+
+    return save
 
 
 def python(*words, cwd) -> subprocess.CompletedProcess:
@@ -58,7 +89,7 @@ def python(*words, cwd) -> subprocess.CompletedProcess:
 def test_help_names_every_command_and_option(run):
     result = run("--help")
     assert result.exit_code == 0
-    for command in ("train", "evaluate", "draw", "info", "copies"):
+    for command in ("train", "evaluate", "draw", "enlarge", "fill", "info", "copies"):
         assert command in result.output
     options = run("train", "--help").output
     for option in ("--steps", "--data", "--folder", "--from", "--out", "CFD_DATA"):
@@ -72,7 +103,7 @@ def test_train_writes_a_checkpoint_with_its_recipe(run):
     assert str(out) in result.output
     _, recipe = load_checkpoint(out)
     sitting = recipe["sittings"][0]
-    assert (sitting["steps"], sitting["pictures"], sitting["resumed_at_step"]) == (3, 10_000, 0)
+    assert (sitting["steps"], sitting["resumed_at_step"]) == (3, 0)
 
 
 def test_train_goes_on_from_a_saved_state_and_from_a_checkpoint(run):
@@ -116,14 +147,90 @@ def test_draw_writes_the_picture_that_the_network_draws(run, small):
     assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
 
 
-def test_evaluate_saves_what_was_measured(run, monkeypatch):
-    monkeypatch.setattr(
-        recipes, "evaluate_digits", lambda root: {"accuracy": 0.5, "root": str(root)}
+def test_draw_reads_a_caption(run, model):
+    path = model("text-to-image")
+    result = run("draw", CAPTION, "a.png", "--model", path, "--steps", 2, "--scale", 1)
+    assert result.exit_code == 0, result.output
+    picture = Image.open("a.png")
+    assert (picture.mode, picture.size) == ("RGB", (256, 256))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "I;16", "P", "1"])
+def test_enlarge_takes_every_kind_of_picture(run, model, picture, mode):
+    if mode in ("P", "1"):
+        path = picture("photo.png")
+        Image.open(path).convert(mode).save(path)
+    else:
+        path = picture("photo.png", mode)
+    result = run("enlarge", path, "a.png", "--model", model("super-resolution"), "--steps", 1)
+    assert result.exit_code == 0, result.output
+    assert "20x12 to 80x48: about" in result.output
+    grey = mode in ("L", "I;16", "1")
+    assert (Image.open("a.png").mode, Image.open("a.png").size) == (
+        "L" if grey else "RGB",
+        (80, 48),
     )
+
+
+def test_enlarge_turns_a_photo_upright(run, model, picture, tmp_path):
+    photo = Image.open(picture("photo.png"))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    photo.save(tmp_path / "turned.jpg", exif=exif)
+    words = ("--model", model("super-resolution"), "--steps", 1)
+    assert run("enlarge", "turned.jpg", "a.png", *words).exit_code == 0
+    assert Image.open("a.png").size == (48, 80)
+
+
+def test_enlarge_refuses_the_very_large_unless_forced(run, model, tmp_path):
+    # 10,000 pixels a side, in a small file.
+    Image.new("1", (10_000, 10_000)).save(tmp_path / "huge.png")
+    result = run("enlarge", "huge.png", "a.png", "--model", model("super-resolution"))
+    assert result.exit_code == 1
+    assert "40000x40000, more than 4 megapixels" in result.stderr and "--force" in result.stderr
+    # A limit that a small picture exceeds, for --force to lift.
+    Image.new("RGB", (2, 2)).save(tmp_path / "tiny.png")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cfd_course.__main__.LARGEST", 63)
+        words = ("enlarge", "tiny.png", "a.png", "--model", model("super-resolution"))
+        assert run(*words, "--steps", 1).exit_code == 1
+        assert run(*words, "--steps", 1, "--force").exit_code == 0
+
+
+def test_fill_leaves_the_rest_as_it_was(run, model, picture):
+    photo = picture("photo.png", size=(70, 66))
+    mask = np.zeros((66, 70), np.uint8)
+    mask[20:30, 25:45] = 255
+    Image.fromarray(mask).save("mask.png")
+    result = run("fill", photo, "mask.png", "a.png", "--model", model("inpainting"), "--steps", 2)
+    assert result.exit_code == 0, result.output
+    before, after = np.array(Image.open(photo)), np.array(Image.open("a.png"))
+    assert (before == after)[mask == 0].all()
+    assert (before != after)[mask == 255].any(axis=-1).mean() > 0.9
+
+
+def test_evaluate_goes_on_where_it_was_stopped(run, monkeypatch):
+    measured = []
+
+    def parts(data):
+        def measure(name):
+            measured.append(name)
+            if name == "b" and len(measured) < 3:
+                raise ValueError("interrupted")
+            return {"name": name, "data": str(data)}
+
+        for name in "ab":
+            yield name, lambda name=name: measure(name)
+
+    monkeypatch.setitem(evaluations.EVALUATIONS, "digits", (parts, lambda found: {"found": found}))
+    assert run("evaluate", "digits", "--data", "full").exit_code == 1
+    assert not Path("data/results/digits.json").exists()
     result = run("evaluate", "digits", "--data", "full")
     assert result.exit_code == 0, result.output
+    assert measured == ["a", "b", "b"]
     saved = json.loads(Path("data/results/digits.json").read_text())
-    assert saved == {"accuracy": 0.5, "root": "full"}
+    assert saved == {"found": {name: {"name": name, "data": "full"} for name in "ab"}}
+    assert list(Path("data/results").iterdir()) == [Path("data/results/digits.json")]
 
 
 def test_info_names_versions_and_every_shipped_checkpoint(run):
@@ -153,8 +260,22 @@ MISTAKES = {
     "no such recipe": (["train", "digit"], "NAME should be one of 'digits'"),
     "no steps": (["train", "digits", "--steps", "0"], "--steps should be at least 1, but 0 came"),
     "no checkpoint": (["train", "digits", "--from", "gone.safetensors"], "gone.safetensors"),
-    "nothing to evaluate": (["evaluate", "cats"], "NAME should be one of 'digits', but 'cats'"),
-    "no digits": (["draw", "3 x", "a.png"], "DIGITS should be digits"),
+    "nothing to evaluate": (["evaluate", "cats"], "NAME should be one of 'digits'"),
+    "no photos": (["train", "inpainting"], "--data should be a folder of pictures"),
+    "nothing to draw": (["draw", " ", "a.png"], "TEXT should be a caption"),
+    "unknown word": (["draw", "a small rad star", "a.png"], "Did you mean 'red'"),
+    "no folder": (["draw", "3", "gone/a.png"], "there is no folder gone"),
+    "no photo": (["enlarge", "gone.png", "a.png"], "there is no file gone.png"),
+    "no image": (["enlarge", "text.jpg", "a.png"], "text.jpg is not a picture, or damaged"),
+    "wrong model": (
+        ["enlarge", "dot.png", "a.png", "--model", "digits"],
+        "--model should be one that enlarges, but 'digits' came",
+    ),
+    "no mask": (["fill", "dot.png", "gone.png", "a.png"], "there is no file gone.png"),
+    "mask of another size": (
+        ["fill", "dot.png", "line.png", "a.png"],
+        "as large as the photo, 1x1",
+    ),
     "no picture": (["draw", "3", "a.txt"], "OUT should end in .png"),
     "no model": (["draw", "3", "a.png", "--model", "gone.safetensors"], "gone.safetensors"),
     "no lesson": (["copies", "--only", "99"], "but '99' came"),
@@ -163,6 +284,9 @@ MISTAKES = {
 
 @pytest.mark.parametrize("words, said", MISTAKES.values(), ids=MISTAKES)
 def test_a_mistake_is_one_line(run, words, said):
+    Path("text.jpg").write_text("not a picture")
+    Image.new("RGB", (1, 1)).save("dot.png")
+    Image.new("L", (3, 1)).save("line.png")
     result = run(*words)
     assert result.exit_code == 1
     assert said in result.stderr and result.stderr.startswith("Error: ")

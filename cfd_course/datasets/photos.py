@@ -1,6 +1,7 @@
 """Photos from a folder of yours, and what the applications ask about them: smaller ones to enlarge,
 ones with holes to fill."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,8 @@ def open_photo(path: str | Path) -> Image.Image:
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {path}.")
     try:
-        with Image.open(path) as file:
+        with warnings.catch_warnings(), Image.open(path) as file:
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large, not yet a bomb
             picture = ImageOps.exif_transpose(file)
             picture.load()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
