@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 
-from cfd_course import GaussianMixture, NoiseSchedule, ddim, ddpm, dpm_solver
+from cfd_course import GaussianMixture, NoiseSchedule, ddim, ddpm, dpm_solver, repaint
 from cfd_course.sampling import Step, clip_guess, last, timesteps
 
 pytestmark = [
@@ -269,6 +269,210 @@ def test_samplers_keep_the_dtype(sampler, dtype):
     assert x.dtype == dtype and x.isfinite().all()
 
 
+# ---- Where the steps go, and what is known of the guess ---------------------------------------
+
+
+def test_timesteps_with_a_power():
+    schedule = NoiseSchedule.cosine(1000)
+    squares = [1000, 640, 360, 160, 40, 0]  # 1000 times (1 - i / 5) squared
+    assert timesteps(schedule, 5, power=2) == squares
+    assert timesteps(schedule, 5) == timesteps(schedule, 5, power=1) == [*range(1000, -1, -200)]
+    # 8.1 and less would come twice, or leave steps without a t: it is at least what is left.
+    assert timesteps(schedule, 100, power=2)[-12:] == [12, *range(10, -1, -1)]
+    assert timesteps(schedule, 25, power=2)[-6:] == [40, 26, 14, 6, 2, 0]
+
+
+@pytest.mark.parametrize("power", [1, 1.5, 2, 3, 10])
+def test_timesteps_always_fall_to_zero(power):
+    for total in (1, 2, 3, 7, 40, 101):
+        schedule = NoiseSchedule.cosine(total)
+        for steps in range(1, total + 1):
+            visited = timesteps(schedule, steps, power)
+            assert len(visited) == steps + 1
+            assert (visited[0], visited[-1]) == (total, 0)
+            assert all(t > s for t, s in zip(visited, visited[1:], strict=False)), (total, steps)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_the_steps_may_be_a_list(kind, sampler):
+    schedule = kind(1000)
+    denoise = picture_denoiser(schedule)
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        counted = list(sampler(denoise, schedule, start(), steps=20))
+        torch.manual_seed(0)
+        listed = list(sampler(denoise, schedule, start(), steps=timesteps(schedule, 20)))
+    assert [step.t for step in listed] == timesteps(schedule, 20)[1:]
+    assert torch.equal(counted[-1].x_t, listed[-1].x_t)
+    asked = []
+    uneven = (800, 333, 7, 0)  # may begin anywhere: from a picture that is noisy already
+    steps = list(sampler(lambda x, t: asked.append(t) or x, schedule, start(), steps=uneven))
+    assert asked == [800, 333, 7] and [step.t for step in steps] == [333, 7, 0]
+
+
+def test_clip_guess_by_a_function(kind):
+    schedule, x_t = kind(1000), start()
+    noise = picture_denoiser(schedule)(x_t, 900)
+    free, _ = clip_guess(schedule, x_t, 900, noise, None)
+    x_0, recomputed = clip_guess(schedule, x_t, 900, noise, lambda guess: guess / 2 + 0.1)
+    torch.testing.assert_close(x_0, free / 2 + 0.1)
+    torch.testing.assert_close(schedule.add_noise(x_0, 900, recomputed), x_t)
+    clamped = clip_guess(schedule, x_t, 900, noise, lambda guess: guess.clamp(-1, 1))
+    for one, other in zip(clamped, clip_guess(schedule, x_t, 900, noise, 1.0), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_what_clip_knows_is_in_the_picture(kind, sampler):
+    """Half the picture is known: every guess has it, and so has the picture in the end."""
+    schedule, known = kind(1000), start().clamp(-1, 1)
+    left = torch.arange(8) < 4
+
+    def put_right(x_0):
+        return torch.where(left, known, x_0.clamp(-1, 1))
+
+    x_T = start().flip(0)
+    for step in sampler(picture_denoiser(schedule), schedule, x_T, steps=10, clip=put_right):
+        assert torch.equal(step.x_0[..., :4], known[..., :4])
+    torch.testing.assert_close(step.x_t[..., :4], known[..., :4])
+    assert step.x_t[..., 4:].isfinite().all()
+
+
+# ---- RePaint ----------------------------------------------------------------------------------
+
+
+def test_repaint_keeps_what_is_known():
+    schedule, known = NoiseSchedule.cosine(100), start().clamp(-1, 1)
+    mask = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(2)) < 0.5
+    steps = list(repaint(picture_denoiser(schedule), schedule, start(), known, mask))
+    everywhere = mask.expand_as(known)
+    assert steps[-1].t == 0 and steps[-1].x_t.isfinite().all()
+    assert torch.equal(steps[-1].x_t[~everywhere], known[~everywhere])
+    assert not torch.equal(steps[-1].x_t[everywhere], known[everywhere])
+    # What is hidden may be anything.
+    hidden = torch.where(mask, torch.full_like(known, 7.0), known)
+    one, other = (
+        last(
+            repaint(
+                picture_denoiser(schedule),
+                schedule,
+                start(),
+                picture,
+                mask,
+                generator=torch.Generator().manual_seed(1),
+            )
+        )
+        for picture in (known, hidden)
+    )
+    assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    "settings, calls",
+    [
+        ({}, 50 + 9 * 5 * 4),
+        ({"resampling": 1}, 50),
+        ({"steps": 20, "jump": 10, "resampling": 3}, 20 + 1 * 10 * 2),
+        ({"steps": 10, "jump": 1, "resampling": 2}, 10 + 9),
+        ({"steps": 10, "jump": 10}, 10),
+    ],
+)
+def test_repaint_calls(settings, calls):
+    asked = []
+
+    def denoise(x_t, t):
+        asked.append(t)
+        return x_t
+
+    schedule, mask = NoiseSchedule.cosine(100), torch.ones(2, 1, 8, 8, dtype=torch.bool)
+    arrived = [step.t for step in repaint(denoise, schedule, start(), start(), mask, **settings)]
+    assert len(asked) == len(arrived) == calls
+    if not settings:
+        assert calls == 230
+    visited = timesteps(schedule, settings.get("steps", 50))
+    assert set(asked) == set(visited[:-1]) and arrived[-1] == 0
+    # From each t to the next; and after `jump` steps back up to where these began.
+    jump = settings.get("jump", 5)
+    for t, s, after in zip(asked, arrived, asked[1:], strict=False):
+        assert visited.index(s) == visited.index(t) + 1
+        assert after in (s, visited[visited.index(s) - jump])
+
+
+def test_repaint_walks_as_the_paper_says():
+    """Steps 6, jump 2, resampling 2: down two, up two, and so on. Algorithm 1."""
+    schedule, asked = NoiseSchedule.cosine(6), []
+    mask = torch.ones(2, 1, 8, 8, dtype=torch.bool)
+    for _ in repaint(
+        lambda x, t: asked.append(t) or x, schedule, start(), start(), mask, 6, jump=2, resampling=2
+    ):
+        pass
+    assert asked == [6, 5, 6, 5, 4, 3, 4, 3, 2, 1]
+
+
+def test_repaint_renoises_to_the_right_marginal():
+    """With a denoiser that knows x_0 every x_t it is shown, after a jump too and in both parts,
+    is distributed as q(x_t | x_0): its noise is standard normal, within five standard deviations
+    of 60,000 numbers."""
+    schedule, random = NoiseSchedule.cosine(100), torch.Generator().manual_seed(3)
+    shape = (30_000, 1, 1, 2)
+    x_0 = torch.rand(shape, generator=random).double() * 2 - 1
+    mask = torch.tensor([True, False]).expand(30_000, 1, 1, 2)
+    found = []
+
+    def denoise(x_t, t):
+        noise = schedule.predict_noise(x_t, t, x_0)
+        found.append(torch.stack([noise.mean(), noise.var(), noise.flatten(1).prod(1).mean()]))
+        return noise
+
+    x_T = schedule.add_noise(x_0, 100, torch.randn(shape, generator=random).double())
+    settings = {"steps": 10, "jump": 2, "resampling": 2, "clip": None, "generator": random}
+    final = last(repaint(denoise, schedule, x_T, x_0, mask, **settings))
+    torch.testing.assert_close(final, x_0)
+    mean, variance, together = torch.stack(found).T
+    assert len(found) == 18
+    assert mean.abs().max() < 5 / 60_000**0.5
+    assert (variance - 1).abs().max() < 5 * (2 / 60_000) ** 0.5
+    assert together.abs().max() < 5 / 30_000**0.5  # the two parts have noise of their own
+
+
+def pairs_denoiser(schedule, mixture):
+    """The mixture's exact denoiser, for its points as pictures of 1x2 pixels."""
+    exact = mixture.denoiser(schedule)
+    return lambda x_t, t: exact(x_t.flatten(1), t).reshape(x_t.shape)
+
+
+CORRELATED = GaussianMixture([[0.1, -0.2]], [[[0.25, 0.2], [0.2, 0.25]]])
+
+
+def way_to_the_conditional_mean(known_left, **settings):
+    """How far RePaint's fillings of the right pixel, given the left one, have come from the plain
+    mean of the right pixel, 0, to its mean given the left one, 1. 2,000 fillings."""
+    schedule, random = NoiseSchedule.cosine(1000), torch.Generator().manual_seed(4)
+    shape = (2_000, 1, 1, 2)
+    mask = torch.tensor([False, True]).expand(shape)
+    denoise, x_T = pairs_denoiser(schedule, CORRELATED), torch.randn(shape, generator=random)
+    known = torch.full(shape, known_left)
+    steps = repaint(denoise, schedule, x_T, known, mask, clip=None, generator=random, **settings)
+    filled = last(steps)
+    assert bool((filled[..., 0] == known_left).all())
+    plain, given = -0.2, -0.2 + 0.8 * (known_left - 0.1)
+    return (float(filled[..., 1].mean()) - plain) / (given - plain)
+
+
+@pytest.mark.parametrize("known_left", [-0.6, 0.8])
+def test_repaint_fills_with_the_conditional_mean(known_left):
+    """With short jumps, repeated often, it is reached to a tenth. RePaint is an approximation: each
+    step draws the hole from a noisy view of what is known. So its defaults come four fifths of the
+    way, here held to between 0.75 and 0.9, and without resampling it is less."""
+    exact = way_to_the_conditional_mean(known_left, jump=1, resampling=10)
+    default = way_to_the_conditional_mean(known_left)
+    once = way_to_the_conditional_mean(known_left, resampling=1)
+    assert exact == pytest.approx(1, abs=0.1)
+    assert 0.75 < default < 0.9
+    assert once < 0.7
+
+
 # ---- Exact distributions ----------------------------------------------------------------------
 
 MIXTURE = GaussianMixture(
@@ -379,6 +583,43 @@ COSINE = NoiseSchedule.cosine(10)
         (lambda x: iter([last(iter([]))]), "the last of steps should be of type Step"),
         (lambda x: iter([last(x)]), "steps should be of type Iterator"),
         (lambda x: iter([clip_guess(COSINE, x, 5, x, 0)]), "clip should be in"),
+        (
+            lambda x: ddim(lambda x, t: x, COSINE, x, 5, clip=lambda x_0: x_0[:1]),
+            "what clip returned should have shape",
+        ),
+        (
+            lambda x: ddim(lambda x, t: x, COSINE, x, 5, clip=lambda x_0: None),
+            "what clip returned should be a float tensor",
+        ),
+        (lambda x: ddim(lambda x, t: x, COSINE, x, [10, 5]), "steps should fall to 0 at the end"),
+        (lambda x: ddim(lambda x, t: x, COSINE, x, [5, 5, 0]), "steps should fall to 0 at the end"),
+        (lambda x: ddim(lambda x, t: x, COSINE, x, [0]), "steps should fall to 0 at the end"),
+        (lambda x: ddim(lambda x, t: x, COSINE, x, []), "steps should fall to 0 at the end"),
+        (lambda x: ddim(lambda x, t: x, COSINE, x, [11, 0]), "each t in steps should be in 0..10"),
+        (lambda x: ddim(lambda x, t: x, COSINE, x, [5.0, 0]), "each t in steps should be a whole"),
+        (lambda x: ddim(lambda x, t: x, COSINE, x, 5.0), "steps should be how many, or a list"),
+        (lambda x: iter(timesteps(COSINE, 5, power=0.5)), "power should be in 1..10, but 0.5"),
+        (lambda x: repaint(lambda x, t: x, COSINE, x, x, x > 0), "mask should have shape"),
+        (
+            lambda x: repaint(lambda x, t: x, COSINE, x, x, x[:, :1]),
+            "mask should be a bool tensor",
+        ),
+        (
+            lambda x: repaint(lambda x, t: x, COSINE, x, x[..., :4], x[:, :1] > 0),
+            "known should have shape",
+        ),
+        (
+            lambda x: repaint(lambda x, t: x, COSINE, x, x, x[:, :1] > 0, 5, jump=0),
+            "jump should be at least 1",
+        ),
+        (
+            lambda x: repaint(lambda x, t: x, COSINE, x, x, x[:, :1] > 0, 5, resampling=0),
+            "resampling should be at least 1",
+        ),
+        (
+            lambda x: repaint(lambda x, t: x, COSINE, x, x, x[:, :1] > 0),
+            "steps should be in 1..10, but 50 came",
+        ),
     ],
 )
 def test_refusals_say_what_to_do(call, words):
