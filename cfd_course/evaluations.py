@@ -40,10 +40,17 @@ from .sampling import repaint
 Part = tuple[str, Callable[[], dict]]
 
 
-def share(hits: int, count: int) -> dict:
-    """A proportion with its 95% interval, as the result files hold it."""
+def share(right: Tensor) -> dict:
+    """Of answers that are right or not, [N], bool: the proportion with its 95% interval, and each
+    of them, 1 for right, so that anybody can check a few."""
+    hits, count = int(right.sum()), len(right)
     low, high = proportion_interval(hits, count)
-    return {"right": hits, "of": count, "interval": [round(low, 4), round(high, 4)]}
+    return {
+        "right": hits,
+        "of": count,
+        "interval": [round(low, 4), round(high, 4)],
+        "each": "".join(map(str, right.int().tolist())),
+    }
 
 
 def mean(values: list[float]) -> dict:
@@ -83,7 +90,7 @@ def digit_parts(data: Path | None, model: str = "digits", count: int = 2000) -> 
         training, _ = digits("train", data)
         own, _ = judged(training[:count])
         return {
-            "judge": share(int((answers == labels).sum()), len(labels)),
+            "judge": share(answers == labels),
             "frechet_distance": round(frechet_distance(own, features), 2),
             "nearest_training_digit": round(
                 float(nearest_distances(digits("test", data)[0][:1000], training).median()), 4
@@ -93,7 +100,7 @@ def digit_parts(data: Path | None, model: str = "digits", count: int = 2000) -> 
     def choose(scale: float) -> dict:
         few = wanted[:500]
         answers = judged(writer.draw(few, scale, seed=1_000_000))[1]
-        return share(int((answers == few).sum()), len(few))
+        return share(answers == few)
 
     def measure(scale: float) -> dict:
         features, answers, labels = real()
@@ -103,7 +110,7 @@ def digit_parts(data: Path | None, model: str = "digits", count: int = 2000) -> 
         training, _ = digits("train", data)
         return {
             "scale": scale,
-            **share(int((own_answers == wanted).sum()), count),
+            **share(own_answers == wanted),
             "frechet_distance": round(frechet_distance(own, features), 2),
             "precision": round(precision, 3),
             "recall": round(recall, 3),
@@ -154,8 +161,7 @@ def caption_parts(
     def measure(split: str, number: int, scale: float, seed: int) -> dict:
         asked = captions(split, number, seed)
         pictures = drawn(asked, scale, seed)
-        hits = int(shows(pictures, asked).sum())
-        return {"scale": scale, **share(hits, number), **attributes(pictures, asked)}
+        return {"scale": scale, **share(shows(pictures, asked)), **attributes(pictures, asked)}
 
     def positions() -> dict:
         """The variance of the objects' places over 64 seeds at scale 1, as a share of the data's;
@@ -339,6 +345,10 @@ def photo_summary(found: dict) -> dict:
         **found["baselines"],
         "rows": [row("all photos", parts("photo", count)), row("input", parts("photo", few))]
         + [row(name, parts(name, few)) for name in COMPARED],
+        "photos": [
+            {name: value for name, value in part.items() if name != "blocks"}
+            for part in parts("photo", count)
+        ],
     }
 
 
@@ -414,7 +424,7 @@ def hole_summary(found: dict) -> dict:
                 "known_changed": sum(part["known_changed"] for part in parts),
             }
         )
-    return {"rows": rows}
+    return {"rows": rows, "photos": [part for part in found.values() if part["scale"] == 1]}
 
 
 # name: calls of the network, and for RePaint jump and resampling
@@ -461,10 +471,10 @@ def digit_hole_parts(data: Path | None, count: int = 300) -> Iterator[Part]:
                 filled = step.x_t
             steps = calls
         right = judge(filled).argmax(1) == labels
-        return {"calls": steps, **share(int(right.sum()), count), "each": right.int().tolist()}
+        return {"calls": steps, **share(right)}
 
     def untouched() -> dict:
-        return share(int((judge(pictures).argmax(1) == labels).sum()), count)
+        return share(judge(pictures).argmax(1) == labels)
 
     yield "untouched", untouched
     for name in DIGIT_METHODS:
@@ -474,11 +484,15 @@ def digit_hole_parts(data: Path | None, count: int = 300) -> Iterator[Part]:
 def digit_hole_summary(found: dict) -> dict:
     """Beside each method, how many more digits of a hundred the first one gets right, with the
     paired 95% interval from resampling the digits."""
-    first = np.array(found["digit-inpainting"]["each"])
+
+    def each(name: str) -> np.ndarray:
+        return np.array([int(digit) for digit in found[name]["each"]])
+
+    first = each("digit-inpainting")
     rows = []
     for name in DIGIT_METHODS:
         row = {"name": name, **found[name]}
-        difference = 100 * (first - np.array(row.pop("each")))
+        difference = 100 * (first - each(name))
         if difference.any():
             interval = bootstrap(
                 (difference,), np.mean, method="percentile", rng=0
