@@ -114,24 +114,27 @@ class FrozenText:
             raise ImportError(
                 'a pretrained text encoder needs transformers: pip install "cfd-course[text]".'
             ) from error
+        kinds = {
+            "clip": transformers.CLIPTextModel,
+            "clip_text_model": transformers.CLIPTextModel,
+            "t5": transformers.T5EncoderModel,
+        }
         try:
-            config = transformers.AutoConfig.from_pretrained(name)
-            kinds = {
-                "clip": transformers.CLIPTextModel,
-                "clip_text_model": transformers.CLIPTextModel,
-                "t5": transformers.T5EncoderModel,
-            }
-            if config.model_type not in kinds:
-                raise ValueError(
-                    f"{name} should hold a CLIP or a T5, but it is a {config.model_type}."
-                )
-            self.tokenizer = transformers.AutoTokenizer.from_pretrained(name)
-            network = kinds[config.model_type].from_pretrained(name)
-        except OSError as error:
+            found = transformers.AutoConfig.from_pretrained(name).model_type
+            if found in kinds:
+                self.tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+                network = kinds[found].from_pretrained(name)
+        except Exception as error:  # transformers raises half a dozen kinds
             raise ValueError(
                 f"{name} should be a text encoder on the Hugging Face hub or a folder that holds "
                 f"one, with its tokenizer, but none could be loaded. ({error})"
             ) from error
+        if found not in kinds:
+            raise ValueError(f"{name} should hold a CLIP or a T5, but it is a {found}.")
+        # Where the tokenizer's files are missing, transformers makes one that knows no words.
+        word = self.tokenizer.decode(self.tokenizer("a").input_ids, skip_special_tokens=True)
+        if word.strip() != "a":
+            raise ValueError(f"{name} should hold a tokenizer too, but one without words came.")
         self.network = network.eval().requires_grad_(False)
         self.channels = network.config.hidden_size
 

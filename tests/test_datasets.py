@@ -1,16 +1,36 @@
-"""Digits, captioned shapes, the data folder and batches."""
+"""Digits, captioned shapes, photos, the data folder and batches."""
 
+import itertools
 import math
 import re
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import skimage.data
+import skimage.measure
 import torch
+import torch.nn.functional as F
+from PIL import Image
 
 from cfd_course import Condition
 from cfd_course.datasets import batches, data_path
 from cfd_course.datasets.digits import digit_condition, digits
+from cfd_course.datasets.photos import (
+    as_image,
+    as_tensor,
+    back_project,
+    bicubic,
+    box_holes,
+    crops,
+    free_form_holes,
+    half_holes,
+    open_photo,
+    photos,
+    read_photo,
+    shrink,
+)
 from cfd_course.datasets.shapes import (
     COLOURS,
     GROUND,
@@ -21,11 +41,14 @@ from cfd_course.datasets.shapes import (
     SHAPES,
     VOCABULARY,
     Scenes,
+    SceneStream,
     canonical,
     coverage,
     parse,
     sample_scenes,
 )
+from cfd_course.metrics import shows
+from cfd_course.text import tokenise
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 needs_mnist = pytest.mark.skipif(
@@ -364,3 +387,419 @@ def test_scenes_are_drawn_fast():
     finally:
         torch.set_num_threads(threads)
     assert 1_000 / min(seconds) > 5_000
+
+
+# --- A stream of scenes ---------------------------------------------------------------------------
+
+
+def test_a_stream_gives_pictures_of_its_captions():
+    captions = []
+
+    def condition(these):
+        captions.append(these)
+        return tokenise(these)
+
+    stream = SceneStream(300, condition)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        first, second = itertools.islice(stream, 2)
+        torch.manual_seed(0)
+        again = next(iter(stream))
+    for (pictures, told), these in zip((first, second), captions, strict=False):
+        assert pictures.shape == (300, 3, 32, 32) and len(told) == 300
+        assert torch.equal(told.tokens, tokenise(these).tokens)
+        assert shows(pictures, these).float().mean() >= 0.99
+        names = [name for caption in these for name in objects_of(caption)]
+        assert not {name.split(" ", 1)[1] for name in names} & HELD_OUT_BINDINGS
+    assert captions[0] != captions[1]
+    assert captions[2] == captions[0] and torch.equal(again[0], first[0])
+
+
+def test_a_stream_rejects():
+    with pytest.raises(ValueError, match="size should be at least 1"):
+        SceneStream(0, tokenise)
+    with pytest.raises(TypeError, match=r"condition should be callable as condition\(captions\)"):
+        SceneStream(4, tokenise(["a small red star"]))
+
+
+# --- Photos from files ----------------------------------------------------------------------------
+
+
+def chelsea() -> np.ndarray:
+    """A photo that no network was trained on, [300, 448, 3]."""
+    return skimage.data.chelsea()[:, :448]
+
+
+def as_batch(photo: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(photo).permute(2, 0, 1)[None] / 127.5 - 1
+
+
+SMALL_PHOTO = chelsea()[100:140, 100:160]  # [40, 60, 3]
+GREY = SMALL_PHOTO[..., 0]
+
+
+def test_photos_come_in_the_order_of_their_names(tmp_path):
+    for name in ("b.png", "a.PNG", "c.bmp", "d.tiff"):
+        Image.fromarray(SMALL_PHOTO[: 20 + ord(name[0]) % 7]).save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("not a picture")
+    (tmp_path / "folder").mkdir()
+    found = photos(tmp_path)
+    assert [picture.shape[1] for picture in found] == [20 + ord(name) % 7 for name in "abcd"]
+    for picture in found:
+        assert picture.dtype == torch.uint8
+        assert torch.equal(
+            picture.permute(1, 2, 0), torch.from_numpy(SMALL_PHOTO[: picture.shape[1]])
+        )
+    assert len(photos(str(tmp_path))) == 4
+
+
+def test_folders_rejected(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no folder .*nowhere"):
+        photos(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"should hold pictures \(.jpg, .*\), but there are none"):
+        photos(tmp_path)
+    with pytest.raises(TypeError, match="folder should be a path"):
+        photos(3)
+    with pytest.raises(FileNotFoundError, match="there is no file .*none.png"):
+        open_photo(tmp_path / "none.png")
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data:UserWarning")
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp", "tif"])
+@pytest.mark.parametrize("left", ["nothing", "text", 4, 20, 0.3, 0.8])
+def test_a_damaged_file_is_named(suffix, left, tmp_path):
+    Image.fromarray(SMALL_PHOTO).save(tmp_path / f"a.{suffix}")
+    damaged = tmp_path / f"damaged.{suffix}"
+    whole = (tmp_path / f"a.{suffix}").read_bytes()
+    if left == "text":
+        damaged.write_text("this is no picture at all, however long one looks at it")
+    else:
+        kept = {"nothing": 0}.get(left, left)
+        damaged.write_bytes(whole[: round(kept * len(whole)) if kept < 1 else kept])
+    with pytest.raises(ValueError, match=rf"damaged.{suffix} is not a picture, or damaged"):
+        photos(tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_a_huge_file_is_refused(tmp_path, monkeypatch):
+    Image.fromarray(SMALL_PHOTO).save(tmp_path / "huge.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(ValueError, match="huge.png is not a picture, or damaged, or huge"):
+        open_photo(tmp_path / "huge.png")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_photo_is_turned_upright(orientation, tmp_path):
+    """As a camera stores it: the pixels as they were, and how they are to be turned."""
+    stored = {
+        1: lambda x: x,
+        2: lambda x: x[:, ::-1],
+        3: lambda x: x[::-1, ::-1],
+        4: lambda x: x[::-1],
+        5: lambda x: x.swapaxes(0, 1),
+        6: lambda x: np.rot90(x, 1),
+        7: lambda x: np.rot90(x, 2).swapaxes(0, 1),
+        8: lambda x: np.rot90(x, -1),
+    }[orientation](SMALL_PHOTO)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "a.png", exif=exif)
+    assert torch.equal(
+        read_photo(tmp_path / "a.png").permute(1, 2, 0), torch.from_numpy(SMALL_PHOTO)
+    )
+
+
+def kinds_of_files() -> dict[str, tuple[Image.Image, str, np.ndarray]]:
+    """kind: (what is in the file, its suffix, what it shows)"""
+    whole = Image.fromarray(SMALL_PHOTO)
+    transparent = np.dstack([SMALL_PHOTO, np.where(GREY > 100, 255, 0).astype(np.uint8)])
+    on_white = np.where(transparent[..., 3:] == 255, SMALL_PHOTO, 255)
+    stripes = np.zeros((40, 60), np.uint8)
+    stripes[:, ::2] = 1
+    palette = Image.fromarray(stripes, "P")
+    palette.putpalette([250, 10, 20, 30, 40, 240])
+    see_through = palette.copy()
+    see_through.info["transparency"] = 1
+    colours = np.array([[250, 10, 20], [30, 40, 240]], np.uint8)
+    deep = (np.arange(40 * 60).reshape(40, 60) * 27).astype(np.uint16)
+    return {
+        "RGB": (whole, "png", SMALL_PHOTO),
+        "RGBA": (Image.fromarray(transparent), "png", on_white),
+        "greyscale": (Image.fromarray(GREY), "png", GREY),
+        "greyscale with alpha": (
+            Image.fromarray(np.dstack([GREY, transparent[..., 3]]), "LA"),
+            "png",
+            np.where(transparent[..., 3:] == 255, GREY[..., None], 255).repeat(3, 2),
+        ),
+        "16 bits": (Image.fromarray(deep), "png", (deep / 257).round().astype(np.uint8)),
+        "16 bits TIFF": (Image.fromarray(deep), "tif", (deep / 257).round().astype(np.uint8)),
+        "floats": (Image.fromarray(GREY.astype(np.float32) / 255), "tif", GREY),
+        "black and white": (
+            Image.fromarray(GREY > 100),
+            "png",
+            (255 * (GREY > 100)).astype(np.uint8),
+        ),
+        "palette": (palette, "png", colours[stripes]),
+        "palette with a transparent colour": (
+            see_through,
+            "png",
+            np.where(stripes[..., None] == 1, 255, colours[stripes]),
+        ),
+        "CMYK": (whole.convert("CMYK"), "tif", np.array(whole.convert("CMYK").convert("RGB"))),
+    }
+
+
+@pytest.mark.filterwarnings("ignore:'mode' parameter is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("kind", list(kinds_of_files()))
+def test_every_kind_of_file(kind, tmp_path):
+    picture, suffix, expected = kinds_of_files()[kind]
+    path = tmp_path / f"a.{suffix}"
+    picture.save(path)
+    found = open_photo(path)
+    assert found.mode == ("L" if expected.ndim == 2 else "RGB")
+    assert np.array_equal(np.array(found), expected)
+    colour = expected if expected.ndim == 3 else expected[..., None].repeat(3, 2)
+    assert torch.equal(read_photo(path).permute(1, 2, 0), torch.from_numpy(colour.astype(np.uint8)))
+
+
+@pytest.mark.parametrize("pixels", [SMALL_PHOTO, GREY], ids=["RGB", "L"])
+def test_images_and_tensors(pixels):
+    tensor = as_tensor(Image.fromarray(pixels))
+    assert tensor.shape == (1, pixels.ndim == 3 and 3 or 1, 40, 60)
+    torch.testing.assert_close(
+        tensor[0, 0], torch.from_numpy(pixels.reshape(40, 60, -1)[..., 0] / 127.5 - 1).float()
+    )
+    assert np.array_equal(np.array(as_image(tensor[0])), pixels)
+    assert np.array_equal(
+        np.array(as_image(3 * tensor[0].sign())), np.where(pixels > 127.5, 255, 0)
+    )
+    with pytest.raises(TypeError, match="picture should be of type Image"):
+        as_tensor(pixels)
+    with pytest.raises(ValueError, match="the mode of picture should be one of 'L', 'RGB'"):
+        as_tensor(Image.fromarray(pixels).convert("CMYK"))
+    with pytest.raises(ValueError, match="picture should have shape"):
+        as_image(tensor)
+    with pytest.raises(ValueError, match="the channels of picture should be one of 1, 3"):
+        as_image(torch.zeros(2, 4, 4))
+
+
+# --- Pieces of photos -----------------------------------------------------------------------------
+
+# Every pixel says where it comes from: in red its column, in green its row.
+PLACES = torch.stack(
+    [
+        (5 * torch.arange(50)).expand(40, 50),
+        (6 * torch.arange(40))[:, None].expand(40, 50),
+        torch.zeros(40, 50),
+    ]
+).byte()
+
+
+def places_of(pieces: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Row and column in PLACES of each pixel of pieces [B, 3, s, s], both [B, s, s]."""
+    values = ((pieces + 1) * 127.5).round().long()
+    assert not values[:, 2].any()
+    return values[:, 1] // 6, values[:, 0] // 5
+
+
+def test_crops_are_pieces_of_the_photos():
+    """Of anywhere, in all eight ways to turn and mirror."""
+    loader = crops([PLACES], 16, 50, lambda pieces: (pieces, None), repeats=500)
+    assert len(loader) == 10
+    turns, tops, lefts = set(), set(), set()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        batches_ = list(loader)
+    for pieces, condition in batches_:
+        assert pieces.shape == (50, 3, 16, 16) and pieces.dtype == torch.float32
+        assert condition is None
+        rows, columns = places_of(pieces)
+        for row, column in zip(rows, columns, strict=True):
+            top, left = int(row.min()), int(column.min())
+            corner = torch.stack([row, column])[:, 0, 0]
+            down, right = (torch.stack([row, column])[:, *step] for step in ((1, 0), (0, 1)))
+            turns.add((*(down - corner).tolist(), *(right - corner).tolist()))
+            tops.add(top)
+            lefts.add(left)
+            block = {(r, c) for r in range(top, top + 16) for c in range(left, left + 16)}
+            assert set(zip(row.flatten().tolist(), column.flatten().tolist(), strict=True)) == block
+    assert len(turns) == 8
+    assert tops == set(range(40 - 16 + 1)) and lefts == set(range(50 - 16 + 1))
+
+
+def test_crops_follow_the_seed():
+    loader = crops([PLACES, PLACES.flip(2)], 8, 3, lambda pieces: (pieces, None), repeats=4)
+    runs = []
+    with torch.random.fork_rng():
+        for seed in (0, 0, 1):
+            torch.manual_seed(seed)
+            runs.append(torch.cat([pieces for pieces, _ in loader]))
+    assert len(loader) == 2 and runs[0].shape == (6, 3, 8, 8)
+    assert torch.equal(runs[0], runs[1]) and not torch.equal(runs[0], runs[2])
+
+
+def test_crops_of_the_whole_photo_and_what_prepare_makes_of_them():
+    whole = PLACES[:, :40, :40]
+    loader = crops([whole] * 3, 40, 3, lambda pieces: (-pieces, Condition(image=pieces)))
+    x_0, condition = next(iter(loader))
+    assert torch.equal(x_0, -condition.image) and x_0.shape == (3, 3, 40, 40)
+
+
+def test_crops_reject():
+    def prepare(pieces):
+        return pieces, None
+
+    for arguments, words in (
+        (([PLACES], 41, 1, prepare), "at least 41 pixels high and wide, but 40x50 came"),
+        (([], 8, 1, prepare), "but none at all came"),
+        (([PLACES], 0, 1, prepare), "size should be at least 1"),
+        (([PLACES], 8, 2, prepare), "batch should be in 1..1, but 2 came"),
+        (([PLACES], 8, 1, None), r"prepare should be callable as prepare\(pictures\)"),
+        (([PLACES.float()], 8, 1, prepare), "pictures should be uint8 tensors"),
+        ((PLACES, 8, 1, prepare), "pictures should be of type list"),
+        (([PLACES], 8, 1, prepare, 0), "repeats should be at least 1"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=words):
+            crops(*arguments)
+
+
+# --- To enlarge -----------------------------------------------------------------------------------
+
+
+def by_pillow(pictures: torch.Tensor, width: int, height: int) -> torch.Tensor:
+    """Each channel of [1, C, H, W] resized by Pillow in float32."""
+    channels = [
+        np.array(Image.fromarray(c.numpy()).resize((width, height), Image.Resampling.BICUBIC))
+        for c in pictures[0]
+    ]
+    return torch.from_numpy(np.stack(channels))[None]
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_shrinking_and_enlarging_are_pillows(factor):
+    """To 1e-4 in floats; on files, where Pillow rounds between its two passes, to one step of
+    256."""
+    photo = chelsea()
+    pictures, (height, width) = as_batch(photo), photo.shape[:2]
+    small = shrink(pictures, factor)
+    assert small.shape == (1, 3, height // factor, width // factor)
+    size = (width // factor, height // factor)
+    torch.testing.assert_close(small, by_pillow(pictures, *size), atol=1e-4, rtol=0)
+    large = bicubic(small, factor)
+    torch.testing.assert_close(large, by_pillow(small, width, height), atol=1e-4, rtol=0)
+    theirs = Image.fromarray(photo).resize(size, Image.Resampling.BICUBIC)
+    steps = np.array(as_image(small[0])).astype(int) - np.array(theirs)
+    assert abs(steps).max() <= 1
+
+
+def test_back_projection_comes_to_agree():
+    """Each round is nearer, by the root mean square in 0..255; the five of the default reach
+    0.2."""
+    low = shrink(as_batch(chelsea()))
+    left = [
+        127.5
+        * float((shrink(back_project(bicubic(low), low, rounds)) - low).square().mean().sqrt())
+        for rounds in range(8)
+    ]
+    assert all(after < 0.9 * before for before, after in zip(left, left[1:], strict=False))
+    assert left[0] > 1.5 and left[5] < 0.2
+    assert torch.equal(back_project(bicubic(low), low), back_project(bicubic(low), low, 5))
+    assert torch.equal(back_project(bicubic(low), low, 0), bicubic(low))
+
+
+def test_back_projection_leaves_what_agrees():
+    pictures = as_batch(chelsea())
+    torch.testing.assert_close(
+        back_project(pictures, shrink(pictures)), pictures, atol=1e-5, rtol=0
+    )
+
+
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda x: shrink(x[..., :6]), "divisible by 4, but 8x6 came"),
+        (lambda x: shrink(x, 0), "factor should be at least 1"),
+        (lambda x: shrink(x[0]), "pictures should have shape"),
+        (lambda x: bicubic(x.byte()), "pictures should be a float tensor"),
+        (lambda x: bicubic(x, 1.5), "factor should be a whole number"),
+        (lambda x: back_project(x, x), "low should have shape"),
+        (lambda x: back_project(x, shrink(x), -1), "rounds should be at least 0"),
+    ],
+)
+def test_resizing_rejects(call, words):
+    with pytest.raises((TypeError, ValueError), match=words):
+        call(torch.zeros(1, 3, 8, 8))
+
+
+# --- To fill --------------------------------------------------------------------------------------
+
+HOLES = {
+    "box": lambda count, size, generator: box_holes(count, size, 6, generator),
+    "half": lambda count, size, generator: half_holes(count, size, generator),
+    "free-form": lambda count, size, generator: free_form_holes(count, size, 4, generator),
+}
+
+
+@pytest.mark.parametrize("kind", HOLES)
+def test_holes_follow_the_generator(kind):
+    one, same, other = (
+        HOLES[kind](50, 16, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
+    )
+    assert one.shape == (50, 1, 16, 16) and one.dtype == torch.bool
+    assert torch.equal(one, same) and not torch.equal(one, other)
+    assert len({tuple(hole.flatten().tolist()) for hole in one}) >= (4 if kind == "half" else 30)
+    assert one.flatten(1).any(1).all() and not one.flatten(1).all(1).any()
+
+
+def test_boxes_are_squares_of_the_side_anywhere(generator):
+    holes = box_holes(400, 8, 6, generator)[:, 0]
+    assert (holes.sum((1, 2)) == 36).all()
+    rows, columns = holes.any(2), holes.any(1)
+    assert (rows.sum(1) == 6).all() and (columns.sum(1) == 6).all()
+    corners = set(zip(rows.int().argmax(1).tolist(), columns.int().argmax(1).tolist(), strict=True))
+    assert corners == {(top, left) for top in range(3) for left in range(3)}
+    assert box_holes(2, 8, 8, generator).all()
+
+
+@pytest.mark.parametrize("size", [8, 7])
+def test_halves_are_halves(size, generator):
+    """Each of the four about as often: within five standard deviations."""
+    holes = half_holes(400, size, generator)[:, 0]
+    left = (torch.arange(size) < size // 2).expand(size, size)
+    kinds = torch.stack([left, ~left, left.T, ~left.T])
+    which = (holes[:, None] == kinds).flatten(2).all(2)
+    assert (which.sum(1) == 1).all()
+    assert (which.sum(0) - 100).abs().max() < 5 * math.sqrt(400 * 0.25 * 0.75)
+
+
+def test_free_form_holes_are_thick_strokes(generator):
+    """Each stroke is one piece, nowhere thinner than 3 of 64 pixels, and hides some but not all;
+    more strokes hide more."""
+    single = free_form_holes(60, 64, 1, generator)
+    pieces = [skimage.measure.label(hole[0].numpy()).max() for hole in single]
+    assert pieces == [1] * 60
+    four = free_form_holes(200, 64, generator=generator)
+    assert max(skimage.measure.label(hole[0].numpy()).max() for hole in four) <= 4
+    for holes in (single, four):
+        core = -F.max_pool2d(-F.pad(holes.float(), [1] * 4, value=1), 3, stride=1)
+        assert core.flatten(1).any(1).all()  # a square of 3x3 fits
+    shares = [holes.float().mean() for holes in (single, four)]
+    assert 0.03 < shares[0] < shares[1] < 0.5
+
+
+def test_holes_reject():
+    for make in (box_holes, half_holes, free_form_holes):
+        side = (4,) if make is box_holes else ()
+        for arguments, words in (
+            ((0, 8, *side), "count should be at least 1"),
+            ((2, 0, *side), "size should be at least 1"),
+            ((2.0, 8, *side), "count should be a whole number"),
+        ):
+            with pytest.raises((TypeError, ValueError), match=words):
+                make(*arguments)
+        with pytest.raises(TypeError, match="generator should be a torch.Generator"):
+            make(2, 8, *side, generator=3)
+    with pytest.raises(ValueError, match="side should be in 1..8, but 9 came"):
+        box_holes(2, 8, 9)
+    with pytest.raises(ValueError, match="strokes should be at least 1"):
+        free_form_holes(2, 8, 0)

@@ -35,7 +35,7 @@ from cfd_course.training import (
     train,
     update_average,
 )
-from cfd_course.unet import Unet
+from cfd_course.unet import Unet, Velocity
 
 SCHEDULE = NoiseSchedule.cosine(100)
 
@@ -90,6 +90,37 @@ def test_loss_by_hand():
             total += float(2 * x + t[row] - noise[row, column]) ** 2
     loss = noise_loss(lambda x_t, t, condition: 2 * x_t + t[:, None], schedule, x_0, None, t, noise)
     assert loss.item() == pytest.approx(total / 4, rel=1e-5)
+
+
+@pytest.mark.parametrize("t", [[1, 2, 3], [100, 100, 50], [70, 1, 99]])
+def test_velocity_loss_is_the_error_of_the_velocity(t):
+    """What a network under Velocity returned, against the true v of each example."""
+    x_0, noise, t = randn(3, 1, 4, 4).double(), randn(3, 1, 4, 4, seed=1).double(), torch.tensor(t)
+    network = Unet(1, (8,), heads=2).double()
+    nn.init.normal_(network.conv_out.weight, std=0.1, generator=torch.Generator().manual_seed(2))
+    kept = SCHEDULE.alpha_bars[t].reshape(-1, 1, 1, 1)
+    v = kept.sqrt() * noise - (1 - kept).sqrt() * x_0
+    with torch.no_grad():
+        expected = (network(SCHEDULE.add_noise(x_0, t, noise), t) - v).square().mean()
+        arguments = (Velocity(network, SCHEDULE), SCHEDULE, x_0, None, t, noise)
+        loss = noise_loss(*arguments, target="velocity")
+    # A network returns float32 or less, in which the two are the same to 1e-3 of nothing but noise.
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-3)
+    assert noise_loss(*arguments).item() < loss.item()
+
+
+def test_training_can_count_the_error_of_the_velocity():
+    """The loss of every step, from what the network was shown."""
+    network = Recorder()
+    steps = list(train(network, SCHEDULE, [(randn(8, 1, 2, 2), None)], 3, target="velocity"))
+    x_t, t, _ = network.calls[0]
+    noise = SCHEDULE.predict_noise(x_t.double(), t, randn(8, 1, 2, 2).double())
+    errors = (0.1 * x_t - noise).square().flatten(1).mean(1) / SCHEDULE.alpha_bars[t]
+    assert steps[0].loss == pytest.approx(errors.mean().item(), rel=1e-3)
+    other = Recorder()
+    plain = list(train(other, SCHEDULE, [(randn(8, 1, 2, 2), None)], 3))
+    assert torch.equal(other.calls[0][0], x_t) and plain[0].loss < steps[0].loss
+    assert other.multiple.item() != network.multiple.item()
 
 
 def exact_network(mixture: GaussianMixture):
@@ -365,6 +396,7 @@ def test_a_finished_training_goes_on_only_when_asked(tmp_path):
         {"warm_up": 7},
         {"weight_decay": 0.5},
         {"decay": 0.5},
+        {"target": "velocity"},
     ],
 )
 def test_changed_settings_are_named(changed, tmp_path):
@@ -626,6 +658,7 @@ def test_the_faster_precision_is_measured():
         ({"weight_decay": "big"}, "weight_decay should be a number"),
         ({"decay": 2}, "decay should be in 0..1"),
         ({"precision": "half"}, "precision should be one of 'no', 'bf16', 'fp16'"),
+        ({"target": "x_0"}, "target should be one of 'noise', 'velocity'"),
     ],
 )
 def test_training_refuses(changed, words):
