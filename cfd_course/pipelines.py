@@ -29,7 +29,7 @@ from .sampling import Step, dpm_solver, last, timesteps
 from .schedule import NoiseSchedule
 from .text import TextEncoder, tokenise
 from .training import load_checkpoint, load_weights
-from .unet import Unet, Velocity
+from .unet import KnownPixels, Unet, Velocity
 
 # Wraps the steps of a sampler, say functools.partial(tqdm, total=20).
 Progress = Callable[[Iterator[Step]], Iterable[Step]]
@@ -130,6 +130,9 @@ class Tiled:
     def __call__(self, x_t: Tensor, t: int, condition: Condition) -> Tensor:
         """x_t [B, C, H, W], t, a condition with an image [B, D, H, W] -> the noise [B, C, H, W]"""
         expect.tensor("x_t", x_t, ("B", "C", "H", "W"))
+        expect.instance("condition", condition, Condition)
+        wanted = (len(x_t), "D", *x_t.shape[2:])
+        expect.tensor("the condition's image", condition.image, wanted)
         if any(self.padding(side) for side in x_t.shape[2:]):
             raise ValueError(
                 f"x_t should be of a size that the tiles cover, but {x_t.shape[2]}x{x_t.shape[3]} "
@@ -275,7 +278,7 @@ class Mender:
     """Fills holes in pictures."""
 
     def __init__(self, network: nn.Module, schedule: NoiseSchedule, channels: int, size: int):
-        unet = network.network if isinstance(network, Velocity) else network
+        unet = next(part for part in network.modules() if isinstance(part, Unet))
 
         def tell(image: Tensor, present: Tensor) -> Condition:
             mask = None
@@ -429,6 +432,8 @@ def build(recipe: dict) -> nn.Module:
     network = Unet(**settings)
     if recipe.get("velocity", False):
         network = Velocity(network, build_schedule(recipe))
+    if "inpainting" in recipe["name"]:
+        network = KnownPixels(network, build_schedule(recipe))
     return network.to(memory_format=torch.channels_last)
 
 

@@ -156,6 +156,7 @@ DIFFUSION = {
     "inpainting": (
         {
             **_with(_SUPER_RESOLUTION, attention=[2], condition_channels=4),
+            "target": "velocity",
             "batch": 16,
         },
         5_000,

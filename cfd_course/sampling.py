@@ -174,6 +174,7 @@ def repaint(
     hole. Other arguments as in ddpm. Calls of the network: steps + (steps / jump - 1) * jump *
     (resampling - 1), 230 as it stands.
     """
+    expect.whole("steps", steps, 1)
     expect.whole("jump", jump, 1)
     expect.whole("resampling", resampling, 1)
     x_t = _start(denoise, x_T, clip, generator)
@@ -231,7 +232,7 @@ def _strides(schedule, steps) -> list[tuple[int, int]]:
         visited = timesteps(schedule, steps)
     else:
         expect.instance("schedule", schedule, NoiseSchedule)
-        if not isinstance(steps, Sequence):
+        if not isinstance(steps, Sequence) or isinstance(steps, (str, bytes)):
             raise TypeError(
                 "steps should be how many, or a list of t's like timesteps(schedule, 20), but "
                 f"{expect.describe(steps)} came."

@@ -513,3 +513,27 @@ class Velocity(nn.Module):
         alpha_bar = self.schedule.alpha_bars.to(x_t.device)[t].to(x_t.dtype)
         alpha_bar = alpha_bar.reshape(-1, 1, 1, 1)
         return alpha_bar.sqrt() * v + (1 - alpha_bar).sqrt() * x_t
+
+
+class KnownPixels(nn.Module):
+    """A network for pictures with holes that need not guess the noise of known pixels: there it is
+    computed, from x_t and the pixels that the condition tells. All of the loss, and so all of the
+    learning, is then about the hole: Saharia et al., "Palette" (2022), do the same by leaving the
+    known pixels out of the loss.
+
+    The condition's image is [B, C + 1, H, W]: the picture and a plane that is positive in the hole.
+    """
+
+    def __init__(self, network: nn.Module, schedule: NoiseSchedule):
+        super().__init__()
+        self.network = expect.instance("network", network, nn.Module)
+        self.schedule = expect.instance("schedule", schedule, NoiseSchedule)
+
+    def forward(self, x_t: Tensor, t: int | Tensor, condition: Condition | None = None) -> Tensor:
+        """x_t [B, C, H, W], t a whole number or [B] -> the noise, shaped like x_t."""
+        noise = self.network(x_t, t, condition)
+        if condition is None:
+            return noise
+        picture, hole = condition.image[:, :-1], condition.image[:, -1:] > 0
+        known = ~hole & condition.present[:, None, None, None]
+        return torch.where(known, self.schedule.predict_noise(x_t, t, picture).to(noise), noise)

@@ -41,6 +41,8 @@ def read_photo(path: str | Path) -> Tensor:
 def open_photo(path: str | Path) -> Image.Image:
     """One picture, turned upright, in greyscale ("L") if it has no colours, else in RGB. Whatever
     is transparent becomes white; 16 bits become 8."""
+    if not isinstance(path, (str, Path)):
+        raise TypeError(f"path should be a path, but {expect.describe(path)} came.")
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {path}.")
     try:
