@@ -171,7 +171,8 @@ GAIN = 8.0
 def to_enlarge(pictures: Tensor) -> tuple[Tensor, Condition]:
     """What super-resolution learns from pictures [B, 3, H, W]: GAIN times what their bicubic
     version lacks, given that version."""
-    coarse = bicubic((shrink(pictures).clamp(-1, 1) * 127.5).round() / 127.5)  # as a file holds it
+    low = ((shrink(pictures).clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1  # as a file holds it
+    coarse = bicubic(low)
     return GAIN * (pictures - coarse), Condition(image=coarse)
 
 

@@ -218,8 +218,10 @@ class Unet(nn.Module):
         if inject == "attention":
             if not condition_channels or not attention or token_encoder is not None:
                 raise ValueError(
-                    'inject="attention" needs condition_channels, at least one level in attention, '
-                    "and no token_encoder: the patches of the picture are the tokens."
+                    'inject="attention" should come with condition_channels, at least one level in '
+                    "attention and no token_encoder, for the patches of the picture are the "
+                    f"tokens, but {condition_channels}, {attention} and "
+                    f"{expect.describe(token_encoder)} came."
                 )
             token_channels = channels[-1]
         self.image_channels = image_channels

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import skimage.data
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,16 +31,61 @@ from cfd_course import (
     dpm_solver,
     guide,
     paper_scale,
+    repaint,
     train,
 )
 from cfd_course.conditions import with_null_image, with_null_token
 from cfd_course.datasets import batches
 from cfd_course.datasets.digits import digit_condition, digits
-from cfd_course.datasets.shapes import sample_scenes
-from cfd_course.pipelines import load, start_noise
+from cfd_course.datasets.photos import (
+    as_image,
+    as_tensor,
+    back_project,
+    bicubic,
+    box_holes,
+    crops,
+    free_form_holes,
+    half_holes,
+    open_photo,
+    read_photo,
+    shrink,
+)
+from cfd_course.datasets.shapes import SceneStream, sample_scenes
+from cfd_course.metrics import (
+    block_correlation,
+    distortion,
+    fine_power,
+    frechet_distance,
+    luma,
+    nearest_distances,
+    precision_recall,
+    proportion_interval,
+    psnr,
+    spread,
+)
+from cfd_course.pipelines import (
+    Artist,
+    Mender,
+    Scaler,
+    Tiled,
+    known_patches,
+    load,
+    start_noise,
+    to_enlarge,
+    to_fill,
+    with_hole,
+)
 from cfd_course.sampling import clip_guess, last, timesteps
+from cfd_course.text import TextEncoder, tokenise
 from cfd_course.training import learning_rate_at, noise_loss, update_average
-from cfd_course.unet import Attention, ResidualBlock, time_embedding
+from cfd_course.unet import (
+    Attention,
+    KnownPixels,
+    ResidualBlock,
+    Velocity,
+    place_embedding,
+    time_embedding,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -151,6 +197,13 @@ NOT_DEVICE = st.one_of(st.text(max_size=6).filter(lambda s: s != "cpu"), JUNK, s
 # Of another class, whichever was wanted.
 NOT_OBJECT = st.one_of(JUNK, NOTHING, st.integers(), st.lists(st.integers()), st.just(Condition))
 NOT_CONDITION = st.one_of(JUNK, st.integers(), tensors(st.just((2, 1)), INTS))
+# Of a number or a function: whatever can be called is one.
+NOT_CLIP = not_number(0, none=True).filter(lambda bad: not callable(bad))
+NOT_SCALE = not_number().filter(lambda bad: not callable(bad))
+NOT_PATH = st.one_of(NOTHING, st.integers(), st.floats(), st.just({}), st.lists(st.integers()))
+NOT_CAPTIONS = st.one_of(
+    JUNK, NOTHING, st.integers(), st.just([]), st.one_of(NOTHING, st.integers()).map(lambda x: [x])
+)
 NOT_IN = st.one_of(JUNK, NOTHING, st.integers(), st.booleans(), st.floats())
 
 # ---- Public functions, their good arguments, and what is bad in place of each ------------------
@@ -215,8 +268,25 @@ NOT_SAMPLER = {
     "schedule": NOT_OBJECT,
     "x_T": st.one_of(JUNK, NOTHING, tensors(st.sampled_from([(), (3,), (0, 2)]), FLOATS)),
     "steps": not_whole(1, 10, none=True),
-    "clip": not_number(0, none=True),
+    "clip": NOT_CLIP,
 }
+
+
+@functools.cache
+def tiny(application):
+    """The application around an untrained network, for tiles of 16 pixels."""
+    if application == "artist":
+        unet = Unet(3, (8, 8), token_encoder=TextEncoder(8, 1, 2), token_channels=8)
+        return Artist(unet, SCHEDULE)
+    if application == "scaler":
+        return Scaler(Unet(3, (8, 8), condition_channels=3), SCHEDULE, 16)
+    return Mender(Unet(3, (8, 8), condition_channels=4), SCHEDULE, 3, 16)
+
+
+PHOTO = torch.zeros(1, 3, 8, 8)
+CHELSEA = Path(skimage.data.__file__).with_name("chelsea.png")
+DRAWING = {"scale": NOT_SCALE, "steps": not_whole(1, 10), "seed": not_whole(0)}
+GENERATOR = {"generator": NOT_GENERATOR}
 
 CALLS = [
     Call(
@@ -347,7 +417,7 @@ CALLS = [
         },
         {
             "image": not_tensor(2, 2, 4, 4, free=(1, 2, 3), none=True),
-            "tokens": not_tensor(2, 3, of=INTS).filter(
+            "tokens": not_tensor(2, 3, of=INTS, none=True).filter(
                 lambda bad: not isinstance(bad, torch.Tensor) or bad.ndim != 3
             ),
             "mask": not_tensor(2, 3, of=(torch.bool,), none=True),
@@ -444,8 +514,12 @@ CALLS = [
     Call(
         "timesteps",
         timesteps,
-        {"schedule": SCHEDULE, "steps": 5},
-        {"schedule": NOT_OBJECT, "steps": not_whole(1, 10, none=True)},
+        {"schedule": SCHEDULE, "steps": 5, "power": 2.0},
+        {
+            "schedule": NOT_OBJECT,
+            "steps": not_whole(1, 10, none=True),
+            "power": not_number(1, 10),
+        },
     ),
     Call(
         "clip_guess",
@@ -456,9 +530,15 @@ CALLS = [
             "x_t": NOT_PICTURE,
             "t": not_time(1, 10, 2),
             "noise": not_tensor(2, 1, 4, 4),
-            "clip": not_number(0, none=True),
+            "clip": NOT_CLIP,
         },
         pair("noise"),
+    ),
+    Call(
+        "what a clip returns",
+        lambda returned: clip_guess(SCHEDULE, PICTURE, 3, PICTURE, lambda guess: returned),
+        {"returned": PICTURE},
+        {"returned": not_tensor(2, 1, 4, 4)},
     ),
     Call(
         "ddpm",
@@ -473,6 +553,43 @@ CALLS = [
         {**NOT_SAMPLER, "eta": not_number(0, 1), "generator": NOT_GENERATOR},
     ),
     Call("dpm_solver", run(dpm_solver), {**SAMPLER, "clip": 1.0}, NOT_SAMPLER),
+    Call(
+        "a sampler's list of steps",
+        lambda steps: run(ddim)(denoise=identity, schedule=SCHEDULE, x_T=PICTURE, steps=steps),
+        {"steps": (10, 5, 0)},
+        {
+            "steps": st.one_of(
+                st.just([]),
+                st.lists(st.integers(1, 10), max_size=4),
+                st.integers(1, 10).map(lambda t: [t, t, 0]),
+                not_whole(0, 10).map(lambda bad: [10, bad, 0]),
+                st.just(torch.tensor([10, 5, 0])),
+                st.binary(min_size=1),
+            )
+        },
+    ),
+    Call(
+        "repaint",
+        run(repaint),
+        {
+            **SAMPLER,
+            "known": PICTURE,
+            "mask": PICTURE > 0,
+            "jump": 1,
+            "resampling": 2,
+            "clip": 1.0,
+            "generator": None,
+        },
+        {
+            **NOT_SAMPLER,
+            "steps": not_whole(1, 10),
+            "known": not_tensor(2, 1, 4, 4),
+            "mask": not_tensor(2, 1, 4, 4, of=(torch.bool,)),
+            "jump": not_whole(1),
+            "resampling": not_whole(1),
+            **GENERATOR,
+        },
+    ),
     *(
         Call(
             f"what a denoiser returns to {sampler.__name__}",
@@ -497,6 +614,7 @@ CALLS = [
             "image_channels": 1,
             "channels": (8, 16),
             "condition_channels": 2,
+            "inject": "input",
             "token_encoder": nn.Embedding(10, 4),
             "token_channels": 4,
             "attention": (1,),
@@ -513,6 +631,7 @@ CALLS = [
                 st.integers(9, 200).filter(lambda n: n % 8).map(lambda bad: (8, bad)),
             ),
             "condition_channels": not_whole(0),
+            "inject": st.one_of(NOT_IN, st.just("attention")),  # has tokens of its own
             "token_encoder": st.one_of(JUNK, st.integers(), st.just(identity)),
             "token_channels": not_whole(0),
             "attention": st.one_of(
@@ -549,6 +668,31 @@ CALLS = [
             "t": st.one_of(JUNK, NOTHING, st.integers(), tensors(other_sizes(2, free=(0,)), INTS)),
             "channels": st.one_of(not_whole(2), st.integers(1, 50).map(lambda n: 2 * n + 1)),
         },
+    ),
+    Call(
+        "place_embedding",
+        place_embedding,
+        {"height": 2, "width": 3},
+        {"height": not_whole(1), "width": not_whole(1)},
+    ),
+    Call(
+        "Velocity",
+        Velocity,
+        {"network": Learner(), "schedule": SCHEDULE},
+        {"network": st.one_of(NOT_OBJECT, st.just(identity)), "schedule": NOT_OBJECT},
+    ),
+    Call(
+        "KnownPixels",
+        KnownPixels,
+        {"network": Learner(), "schedule": SCHEDULE},
+        {"network": st.one_of(NOT_OBJECT, st.just(identity)), "schedule": NOT_OBJECT},
+    ),
+    Call(
+        "Velocity.forward",
+        lambda x_t, t: Velocity(tiny_unet(), SCHEDULE)(x_t, t),
+        {"x_t": PICTURE, "t": torch.tensor([3, 4])},
+        {"x_t": not_tensor(2, 1, 4, 4, of=(torch.float32,)), "t": not_time(1, 10, 2)},
+        {"x_t": ("t",)},
     ),
     Call(
         "ResidualBlock",
@@ -589,6 +733,7 @@ CALLS = [
             "weight_decay": 0.0,
             "decay": 0.9,
             "precision": "no",
+            "target": "noise",
         },
         {
             "network": st.one_of(JUNK, NOTHING, st.just(identity)),
@@ -616,6 +761,7 @@ CALLS = [
             "weight_decay": not_number(0),
             "decay": not_number(0, 1),
             "precision": NOT_IN,
+            "target": NOT_IN,
         },
         {"batches": ("x_0",)},
     ),
@@ -629,9 +775,11 @@ CALLS = [
             "condition": None,
             "t": torch.tensor([1, 2]),
             "noise": PICTURE,
+            "target": "velocity",
         },
         {
             "network": NOT_CALLABLE,
+            "target": NOT_IN,
             "schedule": NOT_OBJECT,
             "x_0": NOT_PICTURE,
             "t": not_time(1, 10, 2),
@@ -711,6 +859,274 @@ CALLS = [
         sample_scenes,
         {"count": 2, "generator": None, "split": "train"},
         {"count": not_whole(1), "generator": NOT_GENERATOR, "split": NOT_IN},
+    ),
+    Call(
+        "SceneStream",
+        lambda **arguments: next(iter(SceneStream(**arguments))),
+        {"size": 2, "condition": tokenise},
+        {"size": not_whole(1), "condition": NOT_CALLABLE},
+    ),
+    Call("tokenise", tokenise, {"captions": ["a red star"]}, {"captions": NOT_CAPTIONS}),
+    Call(
+        "TextEncoder",
+        TextEncoder,
+        {"channels": 8, "layers": 1, "heads": 2},
+        {
+            "channels": st.one_of(not_whole(1), st.just(7), st.just(9), st.just(15)),
+            "layers": not_whole(1),
+            "heads": st.one_of(not_whole(1), st.just(3), st.just(5), st.just(16)),
+        },
+    ),
+    Call(
+        "TextEncoder.forward",
+        TextEncoder(8, 1, 2),
+        {"tokens": TOKENS},
+        {
+            "tokens": st.one_of(
+                not_tensor(2, 3, of=INTS, free=(0, 1)),
+                st.integers(23, 99).map(lambda bad: torch.full((1, 2), bad)),
+                st.integers(11, 20).map(lambda length: torch.ones(1, length).long()),
+            )
+        },
+    ),
+    # Photos
+    *(
+        Call(function.__name__, function, {"path": CHELSEA}, {"path": NOT_PATH})
+        for function in (read_photo, open_photo)
+    ),
+    Call(
+        "as_image",
+        as_image,
+        {"picture": PHOTO[0]},
+        {
+            "picture": not_tensor(3, 8, 8, free=(1, 2)).filter(
+                lambda bad: not isinstance(bad, torch.Tensor) or bad.ndim != 3 or len(bad) != 1
+            )
+        },
+    ),
+    Call(
+        "as_tensor",
+        as_tensor,
+        {"picture": as_image(PHOTO[0])},
+        {"picture": st.one_of(NOT_OBJECT, st.just(as_image(PHOTO[0]).convert("RGBA")))},
+    ),
+    Call(
+        "crops",
+        crops,
+        {"pictures": [PHOTO[0].byte()], "size": 4, "batch": 2, "prepare": list, "repeats": 2},
+        {
+            "pictures": st.one_of(
+                JUNK, NOTHING, st.just([]), NOT_OBJECT.map(lambda bad: [bad]), st.just([PHOTO[0]])
+            ),
+            "size": not_whole(1, 8),
+            "batch": not_whole(1, 2),
+            "prepare": NOT_CALLABLE,
+            "repeats": not_whole(1),
+        },
+        {"size": ("pictures",)},
+    ),
+    *(
+        Call(
+            function.__name__,
+            function,
+            {"pictures": PHOTO, "factor": 2},
+            {
+                "pictures": not_tensor(1, 3, 8, 8, free=(0, 1, 2, 3)),
+                "factor": st.one_of(not_whole(1), *([st.just(3)] if function is shrink else [])),
+            },
+            {"factor": ("pictures",)},
+        )
+        for function in (shrink, bicubic)
+    ),
+    Call(
+        "back_project",
+        back_project,
+        {"pictures": PHOTO, "low": PHOTO[..., :2, :2], "rounds": 1},
+        {
+            "pictures": not_tensor(1, 3, 8, 8),
+            "low": not_tensor(1, 3, 2, 2),
+            "rounds": not_whole(0),
+        },
+        {"pictures": ("low",)},
+    ),
+    Call(
+        "box_holes",
+        box_holes,
+        {"count": 2, "size": 8, "side": 4, "generator": None},
+        {"count": not_whole(1), "size": not_whole(1), "side": not_whole(1, 8), **GENERATOR},
+    ),
+    Call(
+        "half_holes",
+        half_holes,
+        {"count": 2, "size": 8, "generator": None},
+        {"count": not_whole(1), "size": not_whole(1), **GENERATOR},
+    ),
+    Call(
+        "free_form_holes",
+        free_form_holes,
+        {"count": 2, "size": 8, "strokes": 4, "generator": None},
+        {"count": not_whole(1), "size": not_whole(1), "strokes": not_whole(1), **GENERATOR},
+    ),
+    Call(
+        "to_enlarge",
+        to_enlarge,
+        {"pictures": PHOTO},
+        {"pictures": not_tensor(1, 3, 8, 8, free=(0, 1))},
+    ),
+    Call(
+        "to_fill",
+        to_fill,
+        {"pictures": PHOTO},
+        {
+            "pictures": not_tensor(1, 3, 8, 8, free=(0, 1)).filter(
+                lambda bad: not isinstance(bad, torch.Tensor) or bad.shape[-2:] != bad.mT.shape[-2:]
+            )
+        },
+    ),
+    Call(
+        "with_hole",
+        with_hole,
+        {"pictures": PHOTO, "mask": PHOTO[:, :1] > 0},
+        {
+            "pictures": not_tensor(1, 3, 8, 8, free=(1,)),
+            "mask": not_tensor(1, 1, 8, 8, of=(torch.bool,)),
+        },
+        {"pictures": ("mask",)},
+    ),
+    Call(
+        "known_patches",
+        known_patches,
+        {"mask": PHOTO[:, :1] > 0, "size": 4},
+        {
+            "mask": not_tensor(1, 1, 8, 8, of=(torch.bool,), free=(0, 2, 3)),
+            "size": st.one_of(not_whole(1), st.integers(9, 99)),
+        },
+    ),
+    # Numbers
+    Call(
+        "proportion_interval",
+        proportion_interval,
+        {"hits": 3, "count": 4},
+        {"hits": not_whole(0, 4), "count": not_whole(1)},
+    ),
+    Call(
+        "spread",
+        spread,
+        {"features": torch.zeros(4, 2), "labels": torch.tensor([0, 0, 1, 1])},
+        {"features": not_tensor(4, 2, free=(1,)), "labels": not_tensor(4, of=INTS)},
+        {"features": ("labels",)},
+    ),
+    Call(
+        "nearest_distances",
+        nearest_distances,
+        {"pictures": PICTURE, "others": PICTURE},
+        {"pictures": NOT_PICTURE, "others": not_tensor(2, 1, 4, 4, free=(0,))},
+        {"pictures": ("others",)},
+    ),
+    Call(
+        "frechet_distance",
+        frechet_distance,
+        {"features": torch.randn(6, 2), "real": torch.randn(5, 2)},
+        {"features": not_tensor(6, 2, free=(0,)), "real": not_tensor(5, 2, free=(0,))},
+        {"features": ("real",)},
+    ),
+    Call(
+        "precision_recall",
+        precision_recall,
+        {"features": torch.zeros(6, 2), "real": torch.zeros(5, 2), "neighbours": 3},
+        {
+            "features": not_tensor(6, 2, free=(0,)),
+            "real": not_tensor(5, 2, free=(0,)),
+            "neighbours": not_whole(1, 4),
+        },
+        {"features": ("real",)},
+    ),
+    Call(
+        "luma",
+        luma,
+        {"pictures": PHOTO},
+        {"pictures": not_tensor(1, 3, 8, 8, free=(0, 2, 3))},
+    ),
+    Call("psnr", psnr, {"error": 3.0}, {"error": not_number()}),
+    Call(
+        "distortion",
+        distortion,
+        {"samples": torch.zeros(2, 3), "real": torch.zeros(3)},
+        {"samples": not_tensor(2, 3, free=(0,)), "real": not_tensor(3)},
+        {"real": ("samples",)},
+    ),
+    Call(
+        "fine_power",
+        fine_power,
+        {"pictures": torch.zeros(1, 16, 16), "side": 8},
+        {"pictures": not_tensor(1, 16, 16), "side": not_whole(2, 16)},
+        {"pictures": ("side",)},
+    ),
+    Call(
+        "block_correlation",
+        block_correlation,
+        {"pictures": torch.randn(2, 16, 16), "real": torch.randn(2, 16, 16)},
+        {"pictures": not_tensor(2, 16, 16), "real": not_tensor(2, 16, 16)},
+        {"pictures": ("real",)},
+    ),
+    # Applications
+    Call(
+        "Tiled",
+        Tiled,
+        {"network": identity, "size": 8, "overlap": 2, "batch": 2},
+        {
+            "network": NOT_CALLABLE,
+            "size": not_whole(1),
+            "overlap": not_whole(0, 7),
+            "batch": not_whole(1),
+        },
+    ),
+    Call(
+        "Tiled.__call__",
+        lambda x_t, condition: Tiled(identity, 4, 2)(x_t, 3, condition),
+        {"x_t": PHOTO, "condition": Condition(image=PHOTO)},
+        {
+            "x_t": not_tensor(1, 3, 8, 8, free=(1,)),
+            "condition": st.one_of(
+                NOT_CONDITION,
+                NOTHING,
+                st.just(CAPTIONED),
+                st.integers(1, 7).map(lambda n: Condition(image=PHOTO[..., :n])),
+            ),
+        },
+        {"x_t": ("the condition's image",)},
+    ),
+    Call(
+        "Scaler",
+        Scaler,
+        {"network": identity, "schedule": SCHEDULE, "size": 16},
+        {"network": NOT_CALLABLE, "size": st.one_of(not_whole(16), st.integers(17, 31))},
+    ),
+    Call(
+        "Scaler.enlarge",
+        tiny("scaler").enlarge,
+        {"photo": PHOTO[..., :2, :2], "scale": 1.0, "steps": 1, "seed": 0},
+        {"photo": not_tensor(1, 3, 8, 8, free=(0, 2, 3)), **DRAWING},
+    ),
+    Call(
+        "Mender.fill",
+        tiny("mender").fill,
+        {"photo": PHOTO, "mask": PHOTO[:, :1] == 0, "scale": 1.0, "steps": 1, "seed": 0},
+        {
+            "photo": not_tensor(1, 3, 8, 8),
+            "mask": not_tensor(1, 1, 8, 8, of=(torch.bool,)),
+            **DRAWING,
+        },
+        {"photo": ("mask",)},
+    ),
+    Call(
+        "Artist.draw",
+        tiny("artist").draw,
+        {"captions": ["a small red star"], "scale": 1.0, "steps": 1, "seed": 0},
+        {
+            "captions": NOT_CAPTIONS.filter(lambda bad: not isinstance(bad, str)),
+            **DRAWING,
+        },
     ),
 ]
 PAIRS = [

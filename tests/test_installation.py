@@ -38,7 +38,7 @@ def test_constraints_are_plain_pins_within_the_ranges():
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     for line in lines:
         assert line.startswith("#") or re.fullmatch(r"[a-z0-9-]+==[0-9][0-9a-z.]*", line), line
-    for requirement in [*NEEDED, *EXTRAS["test"], *EXTRAS["teach"]]:
+    for requirement in [*NEEDED, *(one for extra in EXTRAS.values() for one in extra)]:
         pin = pins()[canonicalize_name(requirement.name)]
         assert requirement.specifier.contains(pin), (str(requirement), pin)
 
@@ -75,6 +75,10 @@ def disagreements(requirement: Requirement, spec: str) -> list[str]:
 def test_conda_environment_names_the_same_packages_and_ranges(requirement):
     spec = specs()[0][ON_CONDA.get(requirement.name, requirement.name)]
     assert disagreements(requirement, spec) == []
+
+
+def test_the_tests_have_all_that_text_needs():
+    assert set(map(str, EXTRAS["text"])) <= set(map(str, EXTRAS["test"]))
 
 
 def test_conda_environment_as_a_whole():
@@ -156,7 +160,8 @@ def test_import_brings_no_more_than_torch():
     )
     loaded = set(run.stdout.split())
     assert "torch" in loaded
-    assert not loaded & {"matplotlib", "IPython", "ipywidgets", "jupyterlab", "diffusers"}
+    unwanted = {"matplotlib", "IPython", "ipywidgets", "jupyterlab", "diffusers"}
+    assert not loaded & (unwanted | {"skimage", "torchmetrics", "transformers"})
 
 
 @pytest.mark.parametrize("name", cfd_course.__all__)

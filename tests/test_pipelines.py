@@ -1,16 +1,51 @@
-"""The shipped digits: what `load` gives, and what it says of files that are not its own."""
+"""The shipped digits; what `load` gives, and what it says of files that are not its own; and the
+applications around small random networks, whose pictures are nothing but must have every property
+that does not come from training."""
 
 import json
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import skimage.data
 import torch
+from PIL import Image
 from scipy.stats import binomtest
+from torch import nn
 
+from cfd_course import Condition, NoiseSchedule, Unet, pipelines
 from cfd_course.datasets import data_path
 from cfd_course.datasets.digits import digits
-from cfd_course.pipelines import DigitJudge, Writer, build, load, start_noise
-from cfd_course.recipes import DIGITS
+from cfd_course.datasets.photos import as_image, as_tensor, bicubic, shrink
+from cfd_course.pipelines import (
+    GAIN,
+    Artist,
+    DigitJudge,
+    Mender,
+    Scaler,
+    Tiled,
+    Writer,
+    build,
+    known_patches,
+    load,
+    start_noise,
+    to_enlarge,
+    to_fill,
+    with_hole,
+)
+from cfd_course.recipes import DIFFUSION
 from cfd_course.training import save_checkpoint
+from cfd_course.unet import Velocity
+
+# The recipes, with networks that draw in no time.
+SMALL = {
+    name: {
+        "name": name,
+        **recipe,
+        "network": {**recipe["network"], "channels": [8, 8], "attention": [1]},
+    }
+    for name, (recipe, _, _) in DIFFUSION.items()
+}
 
 
 @pytest.fixture(scope="module")
@@ -66,13 +101,17 @@ def test_guidance_on_the_shipped_digits(writer, judge):
 
 
 def test_a_file_of_ones_own_loads_by_its_path(tmp_path):
-    recipe = {**DIGITS, "network": {"channels": [8], "patch": 2, "token_channels": 8}}
     path = tmp_path / "mine.safetensors"
-    save_checkpoint(path, build(recipe), recipe)
-    assert isinstance(load(path), Writer) and isinstance(load(str(path)), Writer)
+    for name, recipe in SMALL.items():
+        save_checkpoint(path, build(recipe), recipe)
+        wanted = {"digits": Writer, "text-to-image": Artist}.get(name)
+        wanted = wanted or (Scaler if name.startswith("super-resolution") else Mender)
+        assert type(load(path)) is type(load(str(path))) is wanted, name
     assert isinstance(load("digit-judge"), DigitJudge)
+    recipe = SMALL["digits"]
+    save_checkpoint(path, build(recipe), recipe)
     with pytest.raises(ValueError, match="mine.safetensors belongs to another network"):
-        wider = {**recipe, "network": {**recipe["network"], "channels": [16]}}
+        wider = {**recipe, "network": {**recipe["network"], "channels": [16, 16]}}
         save_checkpoint(path, build(recipe), wider)
         load(path)
 
@@ -86,3 +125,529 @@ def test_names_that_are_not_shipped_are_answered_with_those_that_are(tmp_path):
         load(3)
     with pytest.raises((TypeError, ValueError), match="digit"):
         load("digits").draw([3, 11])
+
+
+# --- Captions -------------------------------------------------------------------------------------
+
+CAPTION = "a small red star above a large blue circle"
+SCHEDULE = NoiseSchedule.cosine(100)
+
+
+def randomly(network: nn.Module) -> nn.Module:
+    """With all its parameters moved at random, or it would return zeros."""
+    source = torch.Generator().manual_seed(0)
+    for parameter in network.parameters():
+        parameter.data += 0.1 * torch.randn(parameter.shape, generator=source)
+    return network.eval().requires_grad_(False)
+
+
+def test_an_artist_draws_captions():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        artist = Artist(randomly(build(SMALL["text-to-image"])), SCHEDULE)
+    captions = ["a large green square", CAPTION]
+    both = artist.draw(captions, steps=3, seed=5)
+    assert both.shape == (2, 3, 32, 32) and both.abs().max() <= 1
+    assert torch.equal(both, artist.draw(captions, steps=3, seed=5))
+    alone = artist.draw(CAPTION, steps=3, seed=6)
+    torch.testing.assert_close(alone, both[1:], atol=1e-3, rtol=0)
+    for other in (
+        artist.draw(captions[0], steps=3, seed=6),
+        artist.draw(CAPTION, steps=3, seed=7),
+        artist.draw(CAPTION, scale=1, steps=3, seed=6),
+    ):
+        assert (other - alone).abs().max() > 1e-3
+    with pytest.raises(ValueError, match="the word 'rde' .* is unknown. Did you mean 'red'"):
+        artist.draw("a small rde star")
+    with pytest.raises(ValueError, match="an empty one came"):
+        artist.draw("")
+    with pytest.raises(TypeError, match="captions should be a list"):
+        artist.draw([])
+
+
+# --- Tiles ----------------------------------------------------------------------------------------
+
+
+def randn(*shape, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def pixelwise(x_t, t, condition):
+    """A network that looks at one pixel at a time."""
+    present = condition.present[:, None, None, None]
+    return (x_t * t).sin() + torch.where(present, condition.image[:, :1], 7.0)
+
+
+@pytest.mark.parametrize("size, overlap", [(8, 3), (8, 0), (8, 7), (5, 2), (1, 0)])
+def test_padding_is_the_least_that_tiles_cover(size, overlap):
+    tiled = Tiled(pixelwise, size, overlap)
+    covered = {size + n * (size - overlap) for n in range(100)}
+    for length in range(1, 50):
+        grown = min(whole for whole in covered if whole >= length)
+        assert tiled.padding(length) == grown - length
+
+
+def test_one_tile_is_the_plain_network():
+    network = randomly(Unet(3, (8, 8), condition_channels=2, heads=2))
+    x_t, condition = randn(2, 3, 16, 16), Condition(image=randn(2, 2, 16, 16, seed=1))
+    expected = network(x_t, 7, condition)
+    found = Tiled(network, 16, 4)(x_t, 7, condition)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("size, overlap", [(8, 3), (8, 0), (8, 7), (6, 4)])
+@pytest.mark.parametrize("batch", [1, 5, 32])
+def test_tiles_of_a_pixelwise_network_show_nowhere(size, overlap, batch):
+    """Of any size; and the condition and its absence go with their tiles."""
+    tiled = Tiled(pixelwise, size, overlap, batch=batch)
+    for height, width in ((size, size), (size, 30), (23, 11)):
+        height, width = (side + tiled.padding(side) for side in (height, width))
+        x_t, image = randn(3, 2, height, width), randn(3, 4, height, width, seed=1)
+        condition = Condition(image=image, present=torch.tensor([True, False, True]))
+        found = tiled(x_t, 2, condition)
+        torch.testing.assert_close(found, pixelwise(x_t, 2, condition), atol=1e-5, rtol=1e-5)
+
+
+def test_overlapping_tiles_are_averaged_by_weight():
+    """Two tiles of 4x4 that share two columns, the first of zeros and the second of ones. In the
+    second row of the third column the first has 1.5 pixels to its edge and the second 0.5."""
+
+    def network(x_t, t, condition):
+        return torch.tensor([0.0, 1.0])[:, None, None, None].expand(2, 1, 4, 4)
+
+    picture = torch.zeros(1, 1, 4, 6)
+    found = Tiled(network, 4, 2)(picture, 1, Condition(image=picture))[0, 0]
+    edge, middle = [0, 0, 0.5, 0.5, 1, 1], [0, 0, 0.25, 0.75, 1, 1]
+    torch.testing.assert_close(found, torch.tensor([edge, middle, middle, edge]))
+
+
+def test_tiles_are_told_their_own_part():
+    told = []
+
+    def tell(image, present):
+        told.append((image, present))
+        return Condition(image=image, present=present)
+
+    picture = torch.arange(8.0 * 20).reshape(1, 1, 8, 20)
+    tiled = Tiled(pixelwise, 8, 2, tell, batch=2)
+    tiled(picture, 1, Condition(image=picture))
+    images = torch.cat([image for image, _ in told])
+    assert [len(image) for image, _ in told] == [2, 1]
+    assert torch.equal(images, torch.cat([picture[..., i : i + 8] for i in (0, 6, 12)]))
+
+
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda: Tiled(None, 8, 2), "network should be callable"),
+        (lambda: Tiled(pixelwise, 0, 0), "size should be at least 1"),
+        (lambda: Tiled(pixelwise, 8, 8), "overlap should be in 0..7, but 8 came"),
+        (lambda: Tiled(pixelwise, 8, 2, batch=0), "batch should be at least 1"),
+        (
+            lambda: Tiled(pixelwise, 8, 2)(randn(1, 1, 8, 15), 1, Condition(randn(1, 1, 8, 15))),
+            "x_t should be of a size that the tiles cover, but 8x15 came",
+        ),
+        (
+            lambda: Tiled(pixelwise, 8, 2)(randn(1, 8, 8), 1, Condition(randn(1, 1, 8, 8))),
+            "x_t should have shape",
+        ),
+    ],
+)
+def test_tiles_refuse(call, words):
+    with pytest.raises((TypeError, ValueError), match=words):
+        call()
+
+
+# --- What super-resolution and inpainting learn from ----------------------------------------------
+
+
+def photo(height: int = 24, width: int = 20, top: int = 60, left: int = 150) -> torch.Tensor:
+    """A piece of a photo, [1, 3, height, width] in [-1, 1]."""
+    return as_tensor(Image.fromarray(skimage.data.chelsea()[top:, left:][:height, :width].copy()))
+
+
+def test_what_super_resolution_learns():
+    pictures = torch.cat([photo(32, 48), photo(32, 48, top=100)])
+    x_0, condition = to_enlarge(pictures)
+    torch.testing.assert_close(condition.image + x_0 / GAIN, pictures)
+    as_file = as_tensor(as_image(shrink(pictures[:1])[0]))  # of 8 bits
+    torch.testing.assert_close(condition.image[:1], bicubic(as_file))
+    assert condition.image.shape == pictures.shape and condition.present.all()
+    with pytest.raises(ValueError, match="divisible by 4"):
+        to_enlarge(photo(30, 32))
+
+
+def test_a_hole_is_grey_and_marked():
+    pictures, mask = photo(8, 8), torch.zeros(1, 1, 8, 8, dtype=torch.bool)
+    mask[..., 2:5, 3:] = True
+    image = with_hole(pictures, mask).image
+    assert image.shape == (1, 4, 8, 8)
+    assert not image[:, :3][mask.expand(1, 3, 8, 8)].any()
+    assert torch.equal(image[:, :3][~mask.expand(1, 3, 8, 8)], pictures[~mask.expand(1, 3, 8, 8)])
+    assert torch.equal(image[:, 3:], torch.where(mask, 1.0, -1.0))
+    with pytest.raises(TypeError, match="mask should be a bool tensor"):
+        with_hole(pictures, mask.float())
+    with pytest.raises(ValueError, match="mask should have shape"):
+        with_hole(pictures, mask[..., :4])
+
+
+def test_known_patches_against_a_loop():
+    """Row by row, as the U-Net cuts a condition picture."""
+    mask = torch.rand(3, 1, 8, 12, generator=torch.Generator().manual_seed(0)) < 0.1
+    found = known_patches(mask, 4)
+    expected = [
+        [not mask[row, 0, top : top + 4, left : left + 4].any()
+         for top in (0, 4) for left in (0, 4, 8)]
+        for row in range(3)
+    ]  # fmt: skip
+    assert found.tolist() == expected and 0 < found.sum() < found.numel()
+    with pytest.raises(ValueError, match="divisible by size = 5, but 8x12 came"):
+        known_patches(mask, 5)
+    with pytest.raises(TypeError, match="mask should be a bool tensor"):
+        known_patches(mask.float(), 4)
+    with pytest.raises(ValueError, match="size should be at least 1"):
+        known_patches(mask, 0)
+
+
+def test_what_inpainting_learns():
+    """Half the holes boxes, a quarter strokes, a quarter halves: within five standard deviations
+    of 2,000."""
+    pictures = randn(50, 3, 16, 16).clamp(-1, 1)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        made = [to_fill(pictures) for _ in range(40)]
+    assert all(torch.equal(x_0, pictures) for x_0, _ in made)
+    image = torch.cat([condition.image for _, condition in made])
+    mask = image[:, 3] > 0
+    expected = with_hole(pictures.repeat(40, 1, 1, 1), mask[:, None])
+    assert torch.equal(image, expected.image)
+    height, width = mask.any(2).sum(1), mask.any(1).sum(1)
+    full = mask.sum((1, 2)) == height * width
+    boxes = full & (height == width) & (height >= 4) & (height <= 8)
+    halves = full & ((height == 8) & (width == 16) | (height == 16) & (width == 8))
+    assert abs(int(boxes.sum()) - 1000) < 5 * (2000 * 0.25) ** 0.5
+    assert abs(int(halves.sum()) - 500) < 5 * (2000 * 0.25 * 0.75) ** 0.5
+    assert set(height[boxes].tolist()) == {4, 5, 6, 7, 8}
+    assert mask.flatten(1).any(1).all() and not mask.flatten(1).all(1).any()
+    with pytest.raises(ValueError, match="pictures should be square"):
+        to_fill(pictures[..., :8])
+
+
+# --- To enlarge -----------------------------------------------------------------------------------
+
+
+def told_by_a_picture(inject: str, condition_channels: int, channels: int = 3) -> nn.Module:
+    """A random network for tiles of 16 pixels."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        unet = Unet(
+            channels,
+            (8, 8),
+            condition_channels,
+            inject,
+            attention=(1,) if inject == "attention" else (),
+            heads=2,
+            patch=2,
+        )
+    return randomly(Velocity(unet, SCHEDULE))
+
+
+@pytest.fixture(params=["input", "levels", "attention"])
+def scaler(request):
+    return Scaler(told_by_a_picture(request.param, 3), SCHEDULE, size=16)
+
+
+@pytest.fixture
+def plain_scaler():
+    return Scaler(told_by_a_picture("input", 3), SCHEDULE, size=16)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (3, 5), (4, 4), (7, 13)])
+def test_pictures_of_any_size_are_enlarged(scaler, size):
+    low = photo(*size)
+    large = scaler.enlarge(low, steps=2)
+    assert large.shape == (1, 3, 4 * size[0], 4 * size[1])
+    assert large.isfinite().all() and large.abs().max() <= 1
+    image = scaler.enlarge(as_image(low[0]), steps=2)
+    assert image.size == (4 * size[1], 4 * size[0])
+    torch.testing.assert_close(as_tensor(image), large, atol=0.5 / 127.5 + 1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "mode, out", [("RGB", "RGB"), ("L", "L"), ("LA", "L"), ("1", "L"), ("RGBA", "RGB")]
+)
+def test_enlarged_images_are_of_the_kind_that_came(plain_scaler, mode, out):
+    image = as_image(photo(5, 6)[0]).convert(mode)
+    large = plain_scaler.enlarge(image, steps=2)
+    assert isinstance(large, Image.Image) and (large.mode, large.size) == (out, (24, 20))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_enlarged_tensors_are_of_the_kind_that_came(plain_scaler, dtype):
+    low = torch.cat([photo(5, 6), photo(5, 6, top=100)])
+    large = plain_scaler.enlarge(low.to(dtype), steps=2)
+    assert large.dtype == dtype and large.shape == (2, 3, 20, 24)
+    torch.testing.assert_close(large.float(), plain_scaler.enlarge(low, steps=2), atol=0.1, rtol=0)
+
+
+def test_seeds_reproduce_an_enlarged_picture(plain_scaler):
+    low = torch.cat([photo(6, 9), photo(6, 9, top=100)])
+    large = plain_scaler.enlarge(low, steps=4, seed=3)
+    assert torch.equal(large, plain_scaler.enlarge(low, steps=4, seed=3))
+    alone = plain_scaler.enlarge(low[1:], steps=4, seed=4)  # picture i comes from seed + i alone
+    torch.testing.assert_close(alone, large[1:], atol=1e-3, rtol=0)
+    for other in (
+        plain_scaler.enlarge(low, steps=4, seed=4),
+        plain_scaler.enlarge(low, steps=4, seed=3, scale=3),
+        plain_scaler.enlarge(low, steps=4, seed=3, project=False),
+    ):
+        assert (other - large).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("kind", ["tensor", "image"])
+def test_projected_an_enlarged_picture_agrees_with_its_input(scaler, kind):
+    """Shrunk again, to 2/255 RMS, and whatever the network says; without the projection it would
+    not."""
+    low = photo()
+    left = {}
+    for project in (True, False):
+        if kind == "tensor":
+            large = scaler.enlarge(low, project=project, steps=8)
+        else:
+            large = as_tensor(scaler.enlarge(as_image(low[0]), project=project, steps=8))
+        left[project] = 127.5 * float((shrink(large) - low).square().mean().sqrt())
+    assert left[True] < 2 < left[False]
+
+
+def test_a_network_that_lacks_nothing_gives_the_bicubic_picture():
+    """Where the guess of what is lacking is 0, what comes out is bicubic, across all tiles."""
+    network = Velocity(Unet(3, (8, 8), condition_channels=3, heads=2, patch=2), SCHEDULE)
+
+    def nothing_lacks(x_t, t, condition):
+        return SCHEDULE.predict_noise(x_t, t, torch.zeros_like(x_t))
+
+    scaler = Scaler(network, SCHEDULE, size=16)
+    scaler.tiled.network = nothing_lacks
+    low = photo(10, 13)  # whole tiles: padding changes what bicubic makes of an edge
+    found = scaler.enlarge(low, project=False, steps=5)
+    torch.testing.assert_close(found, bicubic(low).clamp(-1, 1), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("scale, size", [(1.0, (5, 17)), (3.0, (9, 4)), (0.0, (1, 1))])
+def test_the_estimate_counts_the_tiles(plain_scaler, monkeypatch, scale, size):
+    """Were one batch of tiles to take a second."""
+    rows, inner = [], plain_scaler.tiled.network
+
+    def counting(x_t, t, condition):
+        rows.append(len(x_t))
+        return inner(x_t, t, condition)
+
+    plain_scaler.tiled.network = counting
+    plain_scaler.enlarge(photo(*size), scale=scale, steps=4)
+    tiles = sum(rows)
+    clock = iter([0.0, 1.0])
+    monkeypatch.setattr(pipelines, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    seconds = plain_scaler.estimate(*size, steps=4, scale=scale)
+    assert seconds == pytest.approx(tiles / rows[-1])
+
+
+def test_progress_sees_every_step(plain_scaler):
+    seen = []
+
+    def watch(steps):
+        for step in steps:
+            seen.append(step.t)
+            yield step
+
+    plain_scaler.enlarge(photo(2, 2), progress=watch)
+    assert len(seen) == 25 and seen[-1] == 0
+
+
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        ({"photo": photo()[:, :1]}, "photo should have shape"),
+        ({"photo": photo()[0]}, "photo should have shape"),
+        ({"photo": photo() + 1}, "photo should hold pixels in"),
+        ({"photo": photo() * torch.nan}, "photo should hold pixels in"),
+        ({"photo": photo()[..., :0]}, "photo should have shape"),
+        ({"photo": np.zeros((4, 4, 3))}, "photo should be a float tensor"),
+        ({"photo": "cat.jpg"}, "photo should be a float tensor"),
+        ({"scale": "strong"}, "scale should be a number"),
+        ({"steps": 0}, "steps should be in 1..100"),
+        ({"seed": -1}, "seed should be at least 0"),
+    ],
+)
+def test_a_scaler_refuses(plain_scaler, settings, words):
+    with pytest.raises((TypeError, ValueError), match=words):
+        plain_scaler.enlarge(**{"photo": photo(4, 4), **settings})
+
+
+def test_a_scalers_tiles_shrink_to_whole_pixels():
+    with pytest.raises(ValueError, match="size should be divisible by 16, but 20 came"):
+        Scaler(told_by_a_picture("input", 3), SCHEDULE, size=20)
+
+
+# --- To fill --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["input", "attention"])
+def mender(request):
+    return Mender(told_by_a_picture(request.param, 4), SCHEDULE, channels=3, size=16)
+
+
+@pytest.fixture
+def plain_mender():
+    return Mender(told_by_a_picture("input", 4), SCHEDULE, channels=3, size=16)
+
+
+def hole(size, rows: slice, columns: slice, count: int = 1) -> torch.Tensor:
+    mask = torch.zeros(count, 1, *size, dtype=torch.bool)
+    mask[..., rows, columns] = True
+    return mask
+
+
+ALL = slice(None)
+HOLES = {  # the last three are thick: filled at half the size, or at a quarter
+    "a pixel": ((1, 1), ALL, ALL),
+    "a line": ((1, 9), ALL, slice(2, 5)),
+    "a corner": ((17, 16), slice(12, None), slice(9, None)),
+    "right half": ((21, 33), ALL, slice(17, None)),
+    "everything": ((12, 19), ALL, ALL),
+    "box": ((40, 37), slice(11, 31), slice(8, 30)),
+    "thick to the edge": ((33, 45), slice(13, None), slice(20, None)),
+    "thicker": ((71, 70), slice(8, 60), slice(9, 66)),
+}
+
+
+@pytest.mark.parametrize("name", HOLES)
+def test_what_is_known_stays_and_what_is_hidden_is_not_looked_at(mender, name):
+    """Bit for bit."""
+    size, rows, columns = HOLES[name]
+    pictures, mask = photo(*size), hole(*HOLES[name])
+    known = ~mask.expand_as(pictures)
+    filled = mender.fill(pictures, mask, steps=2)
+    assert filled.shape == pictures.shape and filled.isfinite().all() and filled.abs().max() <= 1
+    assert torch.equal(filled[known], pictures[known])
+    assert not torch.equal(filled[~known], pictures[~known])
+    other = torch.where(mask, -pictures, pictures)
+    assert torch.equal(mender.fill(other, mask, steps=2), filled)
+
+
+def test_only_what_is_thick_is_filled_at_half_the_size(plain_mender):
+    """What the sampler is asked to fill: a piece of this size, with so many pixels hidden."""
+    asked, sample = [], plain_mender._sample
+
+    def watched(known, gap, **settings):
+        asked.append((*known.shape[2:], int(gap.sum())))
+        return sample(known, gap, **settings)
+
+    plain_mender._sample = watched
+    for thickness, wanted in ((7, (24, 24, 49)), (16, (24, 24, 64)), (20, (16, 16, 25))):
+        asked.clear()
+        rows = slice(20, 20 + thickness)
+        plain_mender.fill(photo(64, 64), hole((64, 64), rows, rows), steps=1)
+        assert asked == [wanted]  # as it is, at half the size, at a quarter
+    asked.clear()
+    plain_mender.fill(photo(200, 240), hole((200, 240), slice(99, 101), slice(50, 52)), steps=1)
+    assert asked == [(24, 24, 4)]  # near the hole: 8 + 2 + 8, and what tiles want
+
+
+@pytest.mark.parametrize("mode, out", [("RGB", "RGB"), ("L", "L"), ("LA", "L"), ("RGBA", "RGB")])
+@pytest.mark.parametrize("kind", ["L", "1", "RGB"])
+def test_filled_images_are_of_the_kind_that_came(plain_mender, mode, out, kind):
+    image = as_image(photo(11, 18)[0]).convert(mode)
+    mask = hole((11, 18), slice(3, 8), slice(4, 20))
+    white = Image.fromarray((255 * mask[0, 0]).byte().numpy()).convert(kind)
+    filled = plain_mender.fill(image, white, steps=2)
+    assert (filled.mode, filled.size) == (out, (18, 11))
+    known = ~mask[0, 0].numpy()
+    before, after = np.array(image.convert(out)), np.array(filled)
+    assert np.array_equal(after[known], before[known])
+    assert not np.array_equal(after[~known], before[~known])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_filled_tensors_are_of_the_kind_that_came(plain_mender, dtype):
+    pictures, mask = photo(9, 12).to(dtype), hole((9, 12), slice(2, 5), slice(2, 5))
+    filled = plain_mender.fill(pictures, mask, steps=2)
+    known = ~mask.expand_as(pictures)
+    assert filled.dtype == dtype and torch.equal(filled[known], pictures[known])
+
+
+def test_without_a_hole_nothing_changes(plain_mender):
+    pictures, mask = photo(), torch.zeros(1, 1, 24, 20, dtype=torch.bool)
+    assert torch.equal(plain_mender.fill(pictures, mask), pictures)
+    image = as_image(pictures[0])
+    assert np.array_equal(np.array(plain_mender.fill(image, Image.new("L", image.size))), image)
+
+
+def test_seeds_reproduce_a_filling(plain_mender):
+    pictures, mask = photo(), hole((24, 20), slice(5, 12), slice(5, 12))
+    filled = plain_mender.fill(pictures, mask, steps=4, seed=3)
+    assert torch.equal(filled, plain_mender.fill(pictures, mask, steps=4, seed=3))
+    for other in (
+        plain_mender.fill(pictures, mask, steps=4, seed=4),
+        plain_mender.fill(pictures, mask, steps=4, seed=3, scale=3),
+    ):
+        assert (other - filled).abs().max() > 1e-2
+    pair = plain_mender.fill(pictures.repeat(2, 1, 1, 1), mask.repeat(2, 1, 1, 1), steps=4, seed=3)
+    torch.testing.assert_close(pair[:1], filled, atol=1e-3, rtol=0)
+    assert (pair[1] - pair[0]).abs().max() > 1e-2  # another seed, another filling
+
+
+@pytest.mark.parametrize("inject", ["input", "attention"])
+def test_the_network_sees_the_hole_as_in_training(inject):
+    """Grey and marked; and for attention, which patches are known."""
+    mender = Mender(told_by_a_picture(inject, 4), SCHEDULE, channels=3, size=16)
+    conditions, inner = [], mender.tiled.network
+
+    def watched(x_t, t, condition):
+        conditions.append(condition)
+        return inner(x_t, t, condition)
+
+    mender.tiled.network = watched
+    pictures, mask = photo(16, 16), hole((16, 16), slice(3, 9), slice(5, 11))
+    mender.fill(pictures, mask, steps=1)
+    (condition,) = conditions
+    assert torch.equal(condition.image, with_hole(pictures, mask).image)
+    if inject == "input":
+        assert condition.mask is None
+    else:
+        assert torch.equal(condition.mask, known_patches(mask, 4))
+
+
+def test_digits_are_filled():
+    recipe = SMALL["digit-inpainting"]
+    mender = Mender(randomly(build(recipe)), SCHEDULE, channels=1, size=28)
+    pictures, mask = digits("test")[0][:3], hole((28, 28), slice(9, 19), ALL, count=3)
+    filled = mender.fill(pictures, mask, steps=2)
+    known = ~mask
+    assert filled.shape == (3, 1, 28, 28) and torch.equal(filled[known], pictures[known])
+    assert not torch.equal(filled[mask], pictures[mask])
+    image = mender.fill(as_image(pictures[0]), as_image(2.0 * mask[0] - 1), steps=2)
+    assert image.mode == "L" and image.size == (28, 28)
+
+
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        ({"photo": photo(8, 8)[:, :1]}, "photo should have shape"),
+        ({"photo": photo(8, 8) - 1}, "photo should hold pixels in"),
+        ({"photo": None}, "photo should be a float tensor"),
+        ({"mask": torch.ones(1, 1, 8, 7).bool()}, "mask should have shape"),
+        ({"mask": torch.ones(1, 1, 8, 8)}, "mask should be a bool tensor"),
+        ({"mask": None}, "mask should be a bool tensor"),
+        (
+            {"mask": Image.new("L", (7, 8))},
+            "mask should be as large as the photo, 8x8 pixels, but 7x8 came",
+        ),
+        ({"scale": None}, "scale should be a number"),
+        ({"steps": 101}, "steps should be in 1..100"),
+        ({"seed": 0.5}, "seed should be a whole number"),
+    ],
+)
+def test_a_mender_refuses(plain_mender, settings, words):
+    good = {"photo": photo(8, 8), "mask": hole((8, 8), slice(2, 5), slice(2, 5))}
+    with pytest.raises((TypeError, ValueError), match=words):
+        plain_mender.fill(**{**good, **settings})

@@ -13,6 +13,7 @@ from cfd_course.unet import (
     INJECT,
     Attention,
     AttentionBlock,
+    KnownPixels,
     ResidualBlock,
     Unet,
     Velocity,
@@ -582,7 +583,7 @@ def test_half_precision_network():
         ({"patch": 0}, "patch"),
         ({"condition_channels": -1}, "condition_channels"),
         ({"inject": "middle"}, "inject should be one of 'input', 'levels', 'attention'"),
-        ({"inject": "attention"}, "needs condition_channels"),
+        ({"inject": "attention"}, "should come with condition_channels"),
         (
             {"inject": "attention", "condition_channels": 2, "attention": ()},
             "at least one level in attention",
@@ -747,3 +748,46 @@ def test_velocity_refuses():
             network(X, t)
     with pytest.raises(ValueError, match="t should be at least 1"):
         network(X, 0)
+
+
+# Known pixels
+
+HOLE = torch.rand(2, 1, 16, 16, generator=random_source(5)) < 0.5
+PICTURES = randn(2, 3, 16, 16, seed=6).clamp(-1, 1)
+WITH_HOLE = Condition(image=torch.cat([PICTURES.masked_fill(HOLE, 0), 2.0 * HOLE - 1], dim=1))
+
+
+def test_the_noise_of_known_pixels_is_computed(kind):
+    """Where the picture is known the noise is what was added; in the hole, and where nothing is
+    known, it is the network's."""
+    schedule, guess = kind(1000), randn(2, 3, 16, 16, seed=7)
+    network = KnownPixels(Given(guess), schedule)
+    noise = randn(2, 3, 16, 16, seed=8)
+    everywhere = HOLE.expand_as(noise)
+    for t in (1, 400, torch.tensor([1000, 3])):
+        found = network(schedule.add_noise(PICTURES, t, noise), t, WITH_HOLE)
+        assert torch.equal(found[everywhere], guess[everywhere])
+        torch.testing.assert_close(found[~everywhere], noise[~everywhere], atol=1e-3, rtol=1e-3)
+    assert torch.equal(network(X, 5, WITH_HOLE.absent()), guess)
+    assert torch.equal(network(X, 5), guess)
+    one = Condition(image=WITH_HOLE.image, present=torch.tensor([False, True]))
+    assert torch.equal(network(X, 5, one)[0], guess[0])
+    assert torch.equal(network(X, 5, one)[1], network(X, 5, WITH_HOLE)[1])
+
+
+def test_known_pixels_are_no_part_of_the_loss():
+    inner = awake(Unet(3, (8,), condition_channels=4, heads=2))
+    network, t = KnownPixels(inner, SHORT), torch.tensor([1, 2])
+    noise = randn(2, 3, 16, 16, seed=8)
+    x_t = SHORT.add_noise(PICTURES, t, noise)
+    whole = (network(x_t, t, WITH_HOLE) - noise).square().sum()
+    hole = ((inner(x_t, t, WITH_HOLE) - noise) * HOLE).square().sum()
+    torch.testing.assert_close(whole, hole)
+    assert network.state_dict().keys() == {f"network.{name}" for name in inner.state_dict()}
+
+
+def test_known_pixels_refuse():
+    with pytest.raises(TypeError, match="network should be of type Module"):
+        KnownPixels(lambda x_t, t, condition: x_t, SHORT)
+    with pytest.raises(TypeError, match="schedule should be of type NoiseSchedule"):
+        KnownPixels(nn.Identity(), [0.1])
