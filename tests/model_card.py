@@ -1,0 +1,114 @@
+"""Put the tables of the model card (data/checkpoints/README.md) in line with data/results:
+
+    python -m tests.model_card
+
+Each table stands between <!-- NAME --> and <!-- end -->; a test compares them.
+"""
+
+import json
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CARD = ROOT / "data" / "checkpoints" / "README.md"
+
+
+def percent(row: dict) -> str:
+    """A share with its interval."""
+    low, high = row["interval"]
+    return f"{row['right'] / row['of']:.1%} ({low:.1%} to {high:.1%})"
+
+
+def middle(value: dict, digits: int = 2) -> str:
+    """A mean with its interval."""
+    low, high = value["interval"]
+    return f"{value['mean']:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def table(head: list[str], rows: list[list]) -> str:
+    """A table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def digits(found: dict) -> str:
+    """Of the digits."""
+    keys = ("frechet_distance", "precision", "recall", "spread", "nearest_training_digit")
+    rows = [[row["scale"], percent(row), *(row[key] for key in keys)] for row in found["rows"]]
+    real = found["real"]
+    rows.append(
+        ["real digits", percent(real["judge"]), real["frechet_distance"], "", "", 1]
+        + [real["nearest_training_digit"]]
+    )
+    head = ["scale", "right (95% interval)", "Fréchet distance", "precision", "recall"]
+    return table([*head, "spread within a digit", "nearest training digit"], rows)
+
+
+def text_to_image(found: dict) -> str:
+    """Of the captions."""
+    rows = []
+    for row, new in zip(found["rows"], found["bindings"], strict=True):
+        parts = (f"{row[key] / row['of']:.0%}" for key in ("colour", "shape", "size", "relation"))
+        rows.append([row["scale"], percent(row), *parts, percent(new)])
+    head = ["scale", "all right, held-out pairs", "colours", "shapes", "sizes", "relation"]
+    return table([*head, "all right, held-out bindings"], rows)
+
+
+def super_resolution(found: dict) -> str:
+    """Of the enlarged photos."""
+    head = ["what", "photos", "one sample, dB", "mean of 8 above bicubic, dB"]
+    head += ["posterior mean above bicubic, dB", "spread / error", "power / real"]
+    head += ["block correlation", "from the input, /255"]
+    rows = [
+        [row["name"], row["photos"], middle(row["single"]), middle(row["gain_of_mean"])]
+        + [middle(row["gain_of_posterior_mean"]), row["spread_over_error"], row["power_over_real"]]
+        + [row["block_correlation"], row["from_input"]]
+        for row in found["rows"]
+    ]
+    return table(head, rows)
+
+
+def inpainting(found: dict) -> str:
+    """Of the filled photos."""
+    head = ["scale", "photos", "mean of 8, dB", "biharmonic, dB", "gain, dB", "one sample, dB"]
+    head += ["power / real", "border step / real"]
+    rows = [
+        [row["scale"], row["photos"], middle(row["mean"]), middle(row["biharmonic"])]
+        + [middle(row["gain_of_mean"]), middle(row["single"]), row["power_over_real"]]
+        + [row["step_over_real"]]
+        for row in found["rows"]
+    ]
+    return table(head, rows)
+
+
+def digit_inpainting(found: dict) -> str:
+    """Of the filled digits."""
+    rows = [["digits as they are", "", percent(found["untouched"]), ""]]
+    for row in found["rows"]:
+        better = row.get("first_is_better_by")
+        rows.append([row["name"], row["calls"], percent(row), middle(better) if better else ""])
+    head = ["method", "network calls", "recognised", "digits of 100 that the first is better by"]
+    return table(head, rows)
+
+
+TABLES = {
+    "digits": digits,
+    "text-to-image": text_to_image,
+    "super-resolution": super_resolution,
+    "inpainting": inpainting,
+    "digit-inpainting": digit_inpainting,
+}
+
+
+def renewed(card: str) -> str:
+    """The card with the tables that data/results gives."""
+
+    def renew(match: re.Match) -> str:
+        found = json.loads((ROOT / "data" / "results" / f"{match[1]}.json").read_text())
+        return f"<!-- {match[1]} -->\n{TABLES[match[1]](found)}\n<!-- end -->"
+
+    return re.sub(r"<!-- ([\w-]+) -->\n.*?<!-- end -->", renew, card, flags=re.DOTALL)
+
+
+if __name__ == "__main__":
+    CARD.write_text(renewed(CARD.read_text()))
