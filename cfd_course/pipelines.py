@@ -357,6 +357,11 @@ class Mender:
 def _as_pictures(photo, channels: int = 3) -> Tensor:
     """What came, as [B, C, H, W] in [-1, 1]."""
     if isinstance(photo, Image.Image):
+        if photo.mode.startswith(("I", "F")):
+            raise ValueError(
+                f"photo should have 8 bits a colour, but one of mode {photo.mode!r} came. "
+                "datasets.photos.open_photo converts it."
+            )
         return as_tensor(photo.convert("L" if channels == 1 else "RGB"))
     expect.tensor("photo", photo, ("B", channels, "H", "W"))
     if photo.numel() == 0 or not bool((photo.abs() <= 1).all()):

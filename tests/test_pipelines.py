@@ -473,6 +473,8 @@ def test_progress_sees_every_step(plain_scaler):
         ({"photo": photo()[..., :0]}, "photo should have shape"),
         ({"photo": np.zeros((4, 4, 3))}, "photo should be a float tensor"),
         ({"photo": "cat.jpg"}, "photo should be a float tensor"),
+        ({"photo": Image.new("I;16", (4, 4))}, "photo should have 8 bits a colour"),
+        ({"photo": Image.new("F", (4, 4))}, "photo should have 8 bits a colour"),
         ({"scale": "strong"}, "scale should be a number"),
         ({"steps": 0}, "steps should be in 1..100"),
         ({"seed": -1}, "seed should be at least 0"),
