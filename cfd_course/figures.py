@@ -58,12 +58,17 @@ def curves(
     log_x: bool = False,
     log_y: bool = False,
     markers: bool = False,
+    bands: Mapping[str, Sequence[tuple[float, float]]] | None = None,
 ) -> Figure:
-    """Named curves over a common x. x and each line: [N]."""
+    """Named curves over a common x. x and each line: [N]. bands: the interval (low, high) around
+    each point of a line, by its name."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(6.5, 3.5))
         for index, (name, y) in enumerate(lines.items()):
             axes.plot(x, y, label=name, marker="osD^v"[index % 5] if markers else None)
+            if name in (bands or {}):
+                low, high = zip(*bands[name], strict=True)
+                axes.fill_between(x, low, high, color=COLOURS[index % 7], alpha=0.2, linewidth=0)
         axes.set(title=_wrapped(title, 72), xlabel=x_label, ylabel=y_label)
         if log_x:
             axes.set_xscale("log")
@@ -211,6 +216,71 @@ def heat_maps(
                 place.plot(mark[1], mark[0], "o", ms=11, mfc="none", mec="black", mew=1)
             place.set_title(_wrapped(name, int(size[0] * 12)), fontsize=9)
             place.set(xlabel=x_label, ylabel=y_label)
+    return figure
+
+
+def diagrams(
+    panels: Mapping[str, tuple[Mapping[str, tuple[float, float]], Sequence[tuple[str, str]]]],
+    *,
+    title: str,
+    dark: Sequence[str] = (),
+    size: tuple[float, float] = (2.7, 2.7),
+) -> Figure:
+    """Boxes with arrows between them, one panel each: (the middle of each box, by its text; from
+    which box to which the arrows go). Spaces at the end of a text tell boxes of the same text
+    apart. dark: the boxes to bring out; size: width and height of a panel, in inches."""
+    with plt.rc_context(STYLE | {"axes.grid": False}):
+        figure, axes = _panels(1, len(panels), *size, title)
+        for place, (name, (boxes, ways)) in zip(axes.flat, panels.items(), strict=True):
+            place.axis("off")
+            place.set_title(_wrapped(name, int(size[0] * 12)), fontsize=9)
+            for axis, limits in zip(zip(*boxes.values(), strict=True), "xy", strict=True):
+                place.set(**{f"{limits}lim": (min(axis) - 0.5, max(axis) + 0.5)})
+            for start, end in ways:
+                place.annotate(
+                    "",
+                    xy=boxes[end],
+                    xytext=boxes[start],
+                    arrowprops={
+                        "arrowstyle": "-|>",
+                        "shrinkA": 13,
+                        "shrinkB": 13,
+                        "color": "black",
+                        "linewidth": 2.2 if start in dark else 0.9,
+                    },
+                )
+            for text, (x, y) in boxes.items():
+                place.text(
+                    x,
+                    y,
+                    text.strip(),
+                    ha="center",
+                    va="center",
+                    fontsize=8,
+                    color="white" if text in dark else "black",
+                    bbox={"boxstyle": "round", "fc": "#333333" if text in dark else "white"},
+                )
+    return figure
+
+
+def strips(
+    panels: Mapping[str, Mapping[str, Sequence[float]]], *, title: str, width: float = 2.4
+) -> Figure:
+    """Measurements side by side, a panel each: by the name of what was measured, all its values as
+    dots on one line, and their mean as an upright bar. The dashed line is the first one's mean.
+    Every panel has the same names; width: of a panel, in inches."""
+    with plt.rc_context(STYLE):
+        names = list(next(iter(panels.values())))
+        figure, axes = _panels(1, len(panels), width, 0.26 * len(names) + 0.6, title)
+        for place, (what, rows) in zip(axes.flat, panels.items(), strict=True):
+            means = [float(np.mean(rows[name])) for name in names]
+            place.axvline(means[0], color="grey", linestyle="--", linewidth=1)
+            for row, name in enumerate(names):
+                place.plot(rows[name], [row] * len(rows[name]), "o", ms=4, color=COLOURS[0])
+                place.plot(means[row], row, "|", ms=13, mew=2, color=COLOURS[4])
+            place.set_title(_wrapped(what, int(width * 12)), fontsize=9)
+            place.set_yticks(range(len(names)), names if place is axes.flat[0] else [])
+            place.invert_yaxis()
     return figure
 
 
