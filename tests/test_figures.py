@@ -38,6 +38,9 @@ MADE = {
         density=lambda x: x.square().sum(1),
         title="T",
     ),
+    "diagrams": lambda: figures.diagrams(
+        {"a": ({"one": (0, 1), "two": (1, 0)}, [("one", "two")])}, dark=["one"], title="T"
+    ),
 }
 
 
