@@ -93,6 +93,7 @@ _DIGIT_INPAINTING = {
         "condition_channels": 2,
     },
     "velocity": True,
+    "target": "velocity",
     "schedule_steps": 1000,
     "size": 28,
     "batch": 64,
@@ -162,7 +163,7 @@ DIFFUSION = {
         5_000,
         _photo_stream(to_fill),
     ),
-    "digit-inpainting": (_DIGIT_INPAINTING, 1_500, _digit_hole_stream),
+    "digit-inpainting": (_DIGIT_INPAINTING, 4_000, _digit_hole_stream),
     "digit-inpainting-attention": (
         _with(_DIGIT_INPAINTING, inject="attention"),
         1_500,
