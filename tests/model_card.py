@@ -46,10 +46,11 @@ def digits(found: dict) -> str:
 
 def text_to_image(found: dict) -> str:
     """Of the captions."""
+    bindings = {row["scale"]: percent(row) for row in found["bindings"]}
     rows = []
-    for row, new in zip(found["rows"], found["bindings"], strict=True):
+    for row in found["rows"]:
         parts = (f"{row[key] / row['of']:.0%}" for key in ("colour", "shape", "size", "relation"))
-        rows.append([row["scale"], percent(row), *parts, percent(new)])
+        rows.append([row["scale"], percent(row), *parts, bindings.get(row["scale"], "")])
     head = ["scale", "all right, held-out pairs", "colours", "shapes", "sizes", "relation"]
     return table([*head, "all right, held-out bindings"], rows)
 
