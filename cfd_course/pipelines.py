@@ -199,8 +199,9 @@ def known_patches(mask: Tensor, size: int) -> Tensor:
 
 def to_fill(pictures: Tensor) -> tuple[Tensor, Condition]:
     """What inpainting learns from square pictures [B, C, H, W]: the pictures, given what a hole
-    leaves of them. Half the holes are boxes of a quarter to a half of the side, a quarter free-form
-    strokes, a quarter halves of the picture."""
+    leaves of them. Half the holes are boxes, from a quarter to a half of the picture in one
+    direction and from that to the whole of it in the other; a quarter are free-form strokes, a
+    quarter halves of the picture."""
     expect.tensor("pictures", pictures, ("B", "C", "H", "W"))
     count, size = len(pictures), pictures.shape[2]
     if pictures.shape[3] != size or size < 4:
@@ -208,15 +209,17 @@ def to_fill(pictures: Tensor) -> tuple[Tensor, Condition]:
             "pictures should be square, of 4 pixels a side or more, but "
             f"{expect.describe(pictures)} came."
         )
-    side = int(torch.randint(size // 4, size // 2 + 1, ()))
+    short = int(torch.randint(size // 4, size // 2 + 1, ()))
+    long = int(torch.randint(short, size + 1, ()))
     kinds = torch.stack(
         [
-            box_holes(count, size, side),
+            box_holes(count, size, (short, long)),
+            box_holes(count, size, (long, short)),
             free_form_holes(count, size),
             half_holes(count, size),
         ]
     )
-    kind = torch.tensor([0, 0, 1, 2])[torch.randint(4, (count,))]
+    kind = torch.randint(4, (count,))
     return pictures, with_hole(pictures, kinds[kind, torch.arange(count)])
 
 

@@ -167,8 +167,9 @@ def repaint(
 ) -> Iterator[Step]:
     """Lugmayr et al., "RePaint" (2022), algorithm 1: fill a hole with a network that never saw
     one. ddpm, but after each step the known pixels are put back, noised to where the step arrived.
-    So that the two parts come to agree, after every `jump` steps it adds the noise of these steps
-    again and repeats them, until they were taken `resampling` times.
+    So that the two parts come to agree, it adds the noise of the last `jump` steps again and
+    repeats them, until they were taken `resampling` times; at the same places as the authors' code,
+    which are one step from the end, jump + 1 steps, and so on.
 
     known: the picture, [B, C, H, W], of any content in the hole; mask: [B, 1, H, W], True in the
     hole. Other arguments as in ddpm. Calls of the network: steps + (steps / jump - 1) * jump *
@@ -181,7 +182,7 @@ def repaint(
     expect.tensor("known", known, tuple(x_T.shape))
     expect.tensor("mask", mask, (len(x_T), 1, *x_T.shape[2:]), "bool")
     visited = timesteps(schedule, steps)[::-1]  # clean first
-    repeats = {place: resampling - 1 for place in range(jump, steps - jump + 1, jump)}
+    repeats = {place: resampling - 1 for place in range(1, steps - jump + 1, jump)}
     place = steps
     while place > 0:
         t, s = visited[place], visited[place - 1]

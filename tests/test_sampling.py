@@ -407,7 +407,7 @@ def test_repaint_walks_as_the_paper_says():
         lambda x, t: asked.append(t) or x, schedule, start(), start(), mask, 6, jump=2, resampling=2
     ):
         pass
-    assert asked == [6, 5, 6, 5, 4, 3, 4, 3, 2, 1]
+    assert asked == [6, 5, 4, 5, 4, 3, 2, 3, 2, 1]
 
 
 def test_repaint_renoises_to_the_right_marginal():

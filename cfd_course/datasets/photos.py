@@ -154,16 +154,17 @@ def back_project(pictures: Tensor, low: Tensor, rounds: int = 5) -> Tensor:
 # --- To fill ------------------------------------------------------------------------------------
 
 
-def box_holes(count: int, size: int, side: int, generator=None) -> Tensor:
-    """Square holes of side x side at random places, [count, 1, size, size], bool, True in the
-    hole."""
+def box_holes(count: int, size: int, side: int | tuple[int, int], generator=None) -> Tensor:
+    """Boxes of side x side, or of (height, width), at random places, [count, 1, size, size], bool,
+    True in the hole."""
     _check_holes(count, size, generator)
-    expect.whole("side", side, 1, size)
-    top, left = torch.randint(size - side + 1, (2, count, 1, 1, 1), generator=generator)
+    height, width = side if isinstance(side, tuple) else (side, side)
+    expect.whole("side", height, 1, size)
+    expect.whole("side", width, 1, size)
+    top = torch.randint(size - height + 1, (count, 1, 1, 1), generator=generator)
+    left = torch.randint(size - width + 1, (count, 1, 1, 1), generator=generator)
     row, column = _places(size)
-    return (
-        (row >= top) & (row < top + side) & (column >= left) & (column < left + side)
-    )  # [count, 1, size, size]
+    return (row >= top) & (row < top + height) & (column >= left) & (column < left + width)
 
 
 def half_holes(count: int, size: int, generator=None) -> Tensor:
