@@ -23,6 +23,7 @@ from .datasets.photos import (
     free_form_holes,
     half_holes,
     shrink,
+    smooth_fill,
 )
 from .guidance import guide
 from .sampling import Step, dpm_solver, last, timesteps
@@ -176,12 +177,15 @@ def to_enlarge(pictures: Tensor) -> tuple[Tensor, Condition]:
     return GAIN * (pictures - coarse), Condition(image=coarse)
 
 
+# The network of inpainting draws HOLE_GAIN times what the smooth filling lacks, likewise.
+HOLE_GAIN = 2.0
+
+
 def with_hole(pictures: Tensor, mask: Tensor) -> Condition:
-    """The condition "fill the hole": the pictures [B, C, H, W] with grey in the hole, and one more
-    plane that says where it is; mask [B, 1, H, W], bool, True in the hole."""
+    """The condition "fill the hole": the pictures [B, C, H, W] with their holes filled smoothly,
+    and one more plane that says where they are; mask [B, 1, H, W], bool, True in the hole."""
     expect.tensor("pictures", pictures, ("B", "C", "H", "W"))
-    expect.tensor("mask", mask, (len(pictures), 1, *pictures.shape[2:]), "bool")
-    return Condition(image=torch.cat([pictures.masked_fill(mask, 0), 2.0 * mask - 1], dim=1))
+    return Condition(image=torch.cat([smooth_fill(pictures, mask), 2.0 * mask - 1], dim=1))
 
 
 def known_patches(mask: Tensor, size: int) -> Tensor:
@@ -198,10 +202,11 @@ def known_patches(mask: Tensor, size: int) -> Tensor:
 
 
 def to_fill(pictures: Tensor) -> tuple[Tensor, Condition]:
-    """What inpainting learns from square pictures [B, C, H, W]: the pictures, given what a hole
-    leaves of them. Half the holes are boxes, from a quarter to a half of the picture in one
-    direction and from that to the whole of it in the other; a quarter are free-form strokes, a
-    quarter halves of the picture."""
+    """What inpainting learns from square pictures [B, C, H, W]: HOLE_GAIN times what the smooth
+    filling of a hole lacks, which is nothing at known pixels; given that filling and the hole.
+
+    Half the holes are boxes, from a quarter to a half of the picture in one direction and from that
+    to the whole of it in the other; a quarter are free-form strokes, a quarter halves."""
     expect.tensor("pictures", pictures, ("B", "C", "H", "W"))
     count, size = len(pictures), pictures.shape[2]
     if pictures.shape[3] != size or size < 4:
@@ -220,7 +225,8 @@ def to_fill(pictures: Tensor) -> tuple[Tensor, Condition]:
         ]
     )
     kind = torch.randint(4, (count,))
-    return pictures, with_hole(pictures, kinds[kind, torch.arange(count)])
+    condition = with_hole(pictures, kinds[kind, torch.arange(count)])
+    return HOLE_GAIN * (pictures - condition.image[:, :-1]), condition
 
 
 class Scaler:
@@ -348,13 +354,18 @@ class Mender:
         return pictures
 
     def _sample(self, known, hole, scale, steps, seed, progress) -> Tensor:
-        def keep(x_0: Tensor) -> Tensor:
-            return torch.where(hole, x_0.clamp(-1, 1), known)
+        condition = with_hole(known, hole)
+        smooth = condition.image[:, :-1]
 
-        denoise = guide(self.tiled, with_hole(known, hole), scale)
+        def keep(x_0: Tensor) -> Tensor:
+            picture = (smooth + x_0 / HOLE_GAIN).clamp(-1, 1)
+            return torch.where(hole, HOLE_GAIN * (picture - smooth), 0)
+
+        denoise = guide(self.tiled, condition, scale)
         visited = timesteps(self.schedule, steps, POWER)
         x_T = start_noise(len(known), tuple(known.shape[1:]), seed)
-        return last(iter(progress(dpm_solver(denoise, self.schedule, x_T, visited, clip=keep))))
+        x_0 = last(iter(progress(dpm_solver(denoise, self.schedule, x_T, visited, clip=keep))))
+        return torch.where(hole, smooth + x_0 / HOLE_GAIN, known)
 
 
 def _as_pictures(photo, channels: int = 3) -> Tensor:

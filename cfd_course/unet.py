@@ -518,10 +518,10 @@ class Velocity(nn.Module):
 
 
 class KnownPixels(nn.Module):
-    """A network for pictures with holes that need not guess the noise of known pixels: there it is
-    computed, from x_t and the pixels that the condition tells. All of the loss, and so all of the
-    learning, is then about the hole: Saharia et al., "Palette" (2022), do the same by leaving the
-    known pixels out of the loss.
+    """A network for pictures with holes whose x_0 is what a smooth filling lacks: 0 at known
+    pixels, so that all of x_t is noise there, and nothing has to be guessed. All of the loss, and
+    so all of the learning, is then about the hole: Saharia et al., "Palette" (2022), do the same by
+    leaving the known pixels out of the loss.
 
     The condition's image is [B, C + 1, H, W]: the picture and a plane that is positive in the hole.
     """
@@ -536,6 +536,6 @@ class KnownPixels(nn.Module):
         noise = self.network(x_t, t, condition)
         if condition is None:
             return noise
-        picture, hole = condition.image[:, :-1], condition.image[:, -1:] > 0
-        known = ~hole & condition.present[:, None, None, None]
-        return torch.where(known, self.schedule.predict_noise(x_t, t, picture).to(noise), noise)
+        known = (condition.image[:, -1:] <= 0) & condition.present[:, None, None, None]
+        exact = self.schedule.predict_noise(x_t, t, torch.zeros_like(x_t))
+        return torch.where(known, exact.to(noise), noise)

@@ -30,6 +30,7 @@ from cfd_course.datasets.photos import (
     photos,
     read_photo,
     shrink,
+    smooth_fill,
 )
 from cfd_course.datasets.shapes import (
     COLOURS,
@@ -803,3 +804,24 @@ def test_holes_reject():
         box_holes(2, 8, 9)
     with pytest.raises(ValueError, match="strokes should be at least 1"):
         free_form_holes(2, 8, 0)
+
+
+def test_a_smooth_filling_is_exact_where_all_is_flat_and_close_on_a_slope():
+    mask = box_holes(1, 32, (12, 9), torch.Generator().manual_seed(0))
+    flat = torch.full((1, 3, 32, 32), 0.25)
+    torch.testing.assert_close(smooth_fill(flat, mask), flat)
+    slope = torch.linspace(-1, 1, 32).expand(1, 3, 32, 32)
+    assert (smooth_fill(slope, mask, 200) - slope).abs().max() < 0.01
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (7, 5), (32, 32)])
+def test_a_smooth_filling_looks_at_known_pixels_only(size):
+    random = torch.Generator().manual_seed(0)
+    pictures = torch.rand(2, 3, *size, generator=random) * 2 - 1
+    mask = torch.rand(2, 1, *size, generator=random) < 0.6
+    filled = smooth_fill(pictures, mask)
+    assert torch.equal(filled[~mask.expand_as(filled)], pictures[~mask.expand_as(filled)])
+    assert torch.equal(smooth_fill(torch.where(mask, 5.0, pictures), mask), filled)
+    assert filled.abs().max() <= 1
+    assert torch.equal(smooth_fill(pictures, torch.zeros_like(mask)), pictures)
+    assert not smooth_fill(pictures, torch.ones_like(mask)).any()

@@ -754,6 +754,7 @@ def test_velocity_refuses():
 
 HOLE = torch.rand(2, 1, 16, 16, generator=random_source(5)) < 0.5
 PICTURES = randn(2, 3, 16, 16, seed=6).clamp(-1, 1)
+LACK = PICTURES * HOLE  # nothing at known pixels
 WITH_HOLE = Condition(image=torch.cat([PICTURES.masked_fill(HOLE, 0), 2.0 * HOLE - 1], dim=1))
 
 
@@ -765,7 +766,7 @@ def test_the_noise_of_known_pixels_is_computed(kind):
     noise = randn(2, 3, 16, 16, seed=8)
     everywhere = HOLE.expand_as(noise)
     for t in (1, 400, torch.tensor([1000, 3])):
-        found = network(schedule.add_noise(PICTURES, t, noise), t, WITH_HOLE)
+        found = network(schedule.add_noise(LACK, t, noise), t, WITH_HOLE)
         assert torch.equal(found[everywhere], guess[everywhere])
         torch.testing.assert_close(found[~everywhere], noise[~everywhere], atol=1e-3, rtol=1e-3)
     assert torch.equal(network(X, 5, WITH_HOLE.absent()), guess)
@@ -779,7 +780,7 @@ def test_known_pixels_are_no_part_of_the_loss():
     inner = awake(Unet(3, (8,), condition_channels=4, heads=2))
     network, t = KnownPixels(inner, SHORT), torch.tensor([1, 2])
     noise = randn(2, 3, 16, 16, seed=8)
-    x_t = SHORT.add_noise(PICTURES, t, noise)
+    x_t = SHORT.add_noise(LACK, t, noise)
     whole = (network(x_t, t, WITH_HOLE) - noise).square().sum()
     hole = ((inner(x_t, t, WITH_HOLE) - noise) * HOLE).square().sum()
     torch.testing.assert_close(whole, hole)

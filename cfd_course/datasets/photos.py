@@ -206,3 +206,32 @@ def _check_pictures(pictures) -> None:
     expect.tensor("pictures", pictures, ("B", "C", "H", "W"))
     if pictures.numel() == 0:
         raise ValueError(f"pictures should hold pixels, but {expect.describe(pictures)} came.")
+
+
+def smooth_fill(pictures: Tensor, mask: Tensor, rounds: int = 16) -> Tensor:
+    """The pictures [B, C, H, W] with their holes filled as smoothly as can be: about the harmonic
+    filling, in which every pixel is the mean of its four neighbours. mask: [B, 1, H, W], bool, True
+    in the hole. It looks at known pixels only.
+
+    Filled at half the size first, then smoothed for some rounds, for smoothing alone takes as many
+    rounds as the hole has pixels.
+    """
+    _check_pictures(pictures)
+    expect.tensor("mask", mask, (len(pictures), 1, *pictures.shape[2:]), "bool")
+    expect.whole("rounds", rounds, 0)
+    if not mask.any():
+        return pictures
+    known = (~mask).to(pictures)
+    if max(pictures.shape[2:]) == 1:
+        return pictures * known
+    share = F.avg_pool2d(known, 2, ceil_mode=True)
+    half = F.avg_pool2d(pictures * known, 2, ceil_mode=True) / share.clamp(min=1e-6)
+    half = smooth_fill(half * (share > 0), share == 0, rounds)
+    filled = F.interpolate(half, size=pictures.shape[2:], mode="bilinear", align_corners=False)
+    filled = torch.where(mask, filled, pictures)
+    around = torch.tensor([[0, 1, 0], [1, 0, 1], [0, 1, 0]]).to(pictures) / 4
+    around = around.expand(pictures.shape[1], 1, 3, 3)
+    for _ in range(rounds):
+        mean = F.conv2d(F.pad(filled, (1, 1, 1, 1), mode="replicate"), around, groups=len(around))
+        filled = torch.where(mask, mean, pictures)
+    return filled
