@@ -46,10 +46,11 @@ def open_photo(path: str | Path) -> Image.Image:
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {path}.")
     try:
-        with warnings.catch_warnings(), Image.open(path) as file:
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large, not yet a bomb
-            picture = ImageOps.exif_transpose(file)
-            picture.load()
+            with Image.open(path) as file:
+                picture = ImageOps.exif_transpose(file)
+                picture.load()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} is not a picture, or damaged, or huge: {error}") from error
     if picture.mode.startswith(("I", "F")):
