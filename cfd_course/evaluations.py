@@ -202,7 +202,9 @@ def attributes(pictures: Tensor, asked: list[str]) -> dict:
     far as the pictures can be read."""
     read, wanted = read_scenes(pictures), parse(asked)
     readable = torch.tensor([caption != UNREADABLE for caption in read_captions(pictures)])
-    backwards = (wanted.relations % 2 == 1)[:, None]  # read scenes only know "left of" and "above"
+    backwards = ((wanted.relations == 1) | (wanted.relations == 3))[
+        :, None
+    ]  # read scenes only know "left of" and "above"
     objects = torch.where(backwards, wanted.objects.flip(1), wanted.objects)
     pairs = (objects >= 0).all(1)
     counts = {"unreadable": int((~readable).sum())}

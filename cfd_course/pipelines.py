@@ -87,7 +87,7 @@ class Artist:
     def draw(
         self,
         captions: str | Sequence[str],
-        scale: float = 3.0,
+        scale: float = 2.0,
         steps: int = 20,
         seed: int = 0,
         progress: Progress = iter,
