@@ -63,6 +63,8 @@ def agreeing(right: torch.Tensor, each: str) -> int:
 
 def test_some_digits_again():
     row = next(row for row in result("digits")["rows"] if row["scale"] == 1)
+    if "each" not in row:
+        pytest.skip("these results were measured before each answer was kept")
     wanted = torch.arange(40) % 10
     answers = load("digit-judge")(load("digits").draw(wanted, 1)).argmax(1)
     assert agreeing(answers == wanted, row["each"]) >= 38
