@@ -150,7 +150,7 @@ def draw(
     from PIL import Image
 
     from .datasets.photos import as_image
-    from .pipelines import Artist, Writer, load
+    from .pipelines import Artist, Writer
 
     _check_out(out)
     digits = text.replace(" ", "")
@@ -160,11 +160,11 @@ def draw(
             "nothing came."
         )
     asks_digits = set(digits) <= set("0123456789")
-    wanted = Writer if asks_digits else Artist
-    drawer = load(model or ("digits" if asks_digits else "text-to-image"))
-    if not isinstance(drawer, wanted):
-        kind = "digits" if asks_digits else "captions"
-        raise ValueError(f"--model should be one that draws {kind}, but {model!r} came.")
+    drawer = _load(
+        model or ("digits" if asks_digits else "text-to-image"),
+        Writer if asks_digits else Artist,
+        f"draws {'digits' if asks_digits else 'captions'}",
+    )
     asked = [int(digit) for digit in digits] if asks_digits else text
     settings = {} if scale is None else {"scale": scale}
     pictures = drawer.draw(asked, steps=steps, seed=seed, progress=_bar(steps), **settings)
@@ -191,13 +191,11 @@ def enlarge(
 ) -> None:
     """Enlarge a photo four times, inventing believable detail."""
     from .datasets.photos import open_photo
-    from .pipelines import Scaler, load
+    from .pipelines import Scaler
 
     _check_out(out)
     picture = open_photo(photo)
-    scaler = load(model)
-    if not isinstance(scaler, Scaler):
-        raise ValueError(f"--model should be one that enlarges, but {model!r} came.")
+    scaler = _load(model, Scaler, "enlarges")
     width, height = (scaler.factor * side for side in picture.size)
     if width * height > LARGEST and not force:
         raise ValueError(
@@ -224,13 +222,11 @@ def fill(
 ) -> None:
     """Fill a hole in a photo. All other pixels stay as they are."""
     from .datasets.photos import open_photo
-    from .pipelines import Mender, load
+    from .pipelines import Mender
 
     _check_out(out)
     picture, hole = open_photo(photo), open_photo(mask)
-    mender = load(model)
-    if not isinstance(mender, Mender):
-        raise ValueError(f"--model should be one that fills holes, but {model!r} came.")
+    mender = _load(model, Mender, "fills holes")
     if picture.width * picture.height > LARGEST:
         raise ValueError(
             f"{photo} has {picture.width}x{picture.height} pixels, more than "
@@ -238,6 +234,16 @@ def fill(
         )
     mender.fill(picture, hole, scale, steps, seed, progress=_bar(steps)).save(out)
     print(f"Wrote {out}.")
+
+
+def _load(model: str, kind: type, does: str):
+    """The pipeline of --model, if it is of the kind that the command needs."""
+    from .pipelines import load
+
+    pipeline = load(model)
+    if not isinstance(pipeline, kind):
+        raise ValueError(f"--model should be one that {does}, but {model!r} came.")
+    return pipeline
 
 
 def _check_out(out: Path) -> None:

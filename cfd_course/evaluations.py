@@ -16,8 +16,8 @@ from skimage.restoration import inpaint_biharmonic
 from torch import Tensor
 
 from .datasets.digits import digits
-from .datasets.photos import as_image, as_tensor, back_project, bicubic, photos, shrink
-from .datasets.shapes import COLOUR_OF, SHAPE_OF, SIZE_OF, parse, sample_scenes
+from .datasets.photos import back_project, bicubic, photos, shrink, stored
+from .datasets.shapes import COLOUR_OF, SHAPE_OF, SIZE_OF, canonical, parse, sample_scenes
 from .guidance import guide
 from .metrics import (
     UNREADABLE,
@@ -200,19 +200,16 @@ def caption_parts(
 def attributes(pictures: Tensor, asked: list[str]) -> dict:
     """In how many pictures each kind of attribute is right, for every object of the caption, as
     far as the pictures can be read."""
-    read, wanted = read_scenes(pictures), parse(asked)
-    readable = torch.tensor([caption != UNREADABLE for caption in read_captions(pictures)])
-    backwards = ((wanted.relations == 1) | (wanted.relations == 3))[
-        :, None
-    ]  # read scenes only know "left of" and "above"
-    objects = torch.where(backwards, wanted.objects.flip(1), wanted.objects)
+    # What is read knows only "left of" and "above".
+    read, wanted = read_scenes(pictures), parse([canonical(caption) for caption in asked])
+    objects = wanted.objects
     pairs = (objects >= 0).all(1)
-    counts = {"unreadable": int((~readable).sum())}
+    counts = {"unreadable": read_captions(pictures).count(UNREADABLE)}
     same_number = (objects >= 0) == (read.objects >= 0)
     for name, of in (("size", SIZE_OF), ("colour", COLOUR_OF), ("shape", SHAPE_OF)):
         same = (of[objects] == of[read.objects]) | (objects < 0)
         counts[name] = int((same & same_number).all(1).sum())
-    counts["relation"] = int(((wanted.relations // 2 == read.relations // 2) | ~pairs).sum())
+    counts["relation"] = int(((wanted.relations == read.relations) | ~pairs).sum())
     return counts
 
 
@@ -275,7 +272,7 @@ def photo_parts(data: Path | None, model: str = "super-resolution") -> Iterator[
         drawn, right, coarse = map(brightness, (samples, real, stored(bicubic(low))))
         power, real_power, coarse_power = map(fine_power, (drawn, right, coarse))
         return {
-            "bicubic": round(error(stored(bicubic(low)), real), 4),
+            "bicubic": round(float((coarse - right).square().mean()), 4),
             **{name: round(value, 4) for name, value in distortion(drawn, right[0]).items()},
             "power": round(float(power.mean()), 4),
             "real_power": round(float(real_power.mean()), 4),
@@ -302,11 +299,6 @@ def question(picture: Tensor, crop: int | None) -> tuple[Tensor, Tensor]:
     top, left = (picture.shape[1] - height) // 2, (picture.shape[2] - width) // 2
     real = picture[None, :, top : top + height, left : left + width] / 127.5 - 1
     return real, stored(shrink(real))
-
-
-def stored(picture: Tensor) -> Tensor:
-    """[1, C, H, W] in [-1, 1], rounded to what a file of 8 bits holds."""
-    return as_tensor(as_image(picture[0]))
 
 
 def brightness(pictures: Tensor) -> Tensor:

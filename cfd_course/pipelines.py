@@ -24,6 +24,7 @@ from .datasets.photos import (
     half_holes,
     shrink,
     smooth_fill,
+    stored,
 )
 from .guidance import guide
 from .sampling import Step, dpm_solver, last, timesteps
@@ -53,6 +54,11 @@ def start_noise(count: int, shape: tuple[int, ...], seed: int = 0) -> Tensor:
     )
 
 
+def _run(progress: Progress, denoise, schedule: NoiseSchedule, x_T: Tensor, steps, clip=1.0):
+    """The end of dpm_solver, its steps wrapped by progress."""
+    return last(iter(progress(dpm_solver(denoise, schedule, x_T, steps, clip))))
+
+
 class Writer:
     """Draws handwritten digits."""
 
@@ -74,7 +80,7 @@ class Writer:
         condition = digit_condition(digits)
         x_T = start_noise(len(condition), (1, 28, 28), seed)
         denoise = guide(self.network, condition, scale)
-        return last(iter(progress(dpm_solver(denoise, self.schedule, x_T, steps))))
+        return _run(progress, denoise, self.schedule, x_T, steps)
 
 
 class Artist:
@@ -97,7 +103,7 @@ class Artist:
         condition = tokenise([captions] if isinstance(captions, str) else captions)
         x_T = start_noise(len(condition), (3, 32, 32), seed)
         denoise = guide(self.network, condition, scale)
-        return last(iter(progress(dpm_solver(denoise, self.schedule, x_T, steps))))
+        return _run(progress, denoise, self.schedule, x_T, steps)
 
 
 class Tiled:
@@ -172,8 +178,7 @@ GAIN = 8.0
 def to_enlarge(pictures: Tensor) -> tuple[Tensor, Condition]:
     """What super-resolution learns from pictures [B, 3, H, W]: GAIN times what their bicubic
     version lacks, given that version."""
-    low = ((shrink(pictures).clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1  # as a file holds it
-    coarse = bicubic(low)
+    coarse = bicubic(stored(shrink(pictures)))
     return GAIN * (pictures - coarse), Condition(image=coarse)
 
 
@@ -267,7 +272,7 @@ class Scaler:
         denoise = guide(self.tiled, Condition(image=coarse), scale)
         visited = timesteps(self.schedule, steps, POWER)
         x_T = start_noise(len(low), tuple(coarse.shape[1:]), seed)
-        x_0 = last(iter(progress(dpm_solver(denoise, self.schedule, x_T, visited, clip=agree))))
+        x_0 = _run(progress, denoise, self.schedule, x_T, visited, agree)
         return _as_came((coarse + x_0 / GAIN)[..., :height, :width].clamp(-1, 1), photo)
 
     def estimate(
@@ -364,7 +369,7 @@ class Mender:
         denoise = guide(self.tiled, condition, scale)
         visited = timesteps(self.schedule, steps, POWER)
         x_T = start_noise(len(known), tuple(known.shape[1:]), seed)
-        x_0 = last(iter(progress(dpm_solver(denoise, self.schedule, x_T, visited, clip=keep))))
+        x_0 = _run(progress, denoise, self.schedule, x_T, visited, keep)
         return torch.where(hole, smooth + x_0 / HOLE_GAIN, known)
 
 

@@ -158,7 +158,6 @@ DIFFUSION = {
         {
             **_with(_SUPER_RESOLUTION, attention=[2], condition_channels=4),
             "target": "velocity",
-            "batch": 16,
         },
         5_000,
         _photo_stream(to_fill),

@@ -79,6 +79,11 @@ def as_image(picture: Tensor) -> Image.Image:
     return Image.fromarray(values.squeeze(2).numpy())
 
 
+def stored(pictures: Tensor) -> Tensor:
+    """Pictures in [-1, 1], any shape, rounded to what a file of 8 bits holds."""
+    return ((pictures.clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1
+
+
 def crops(pictures: list[Tensor], size: int, batch: int, prepare, repeats: int = 1) -> DataLoader:
     """Square pieces [batch, 3, size, size] in [-1, 1] from random places of the photos, mirrored
     and turned by quarters at random, as `prepare` turns them into (x_0, condition). A pass takes
