@@ -231,6 +231,7 @@ CROP = 128  # pixels, of the middle of each photo, that the samples are drawn fo
 SAMPLES = 8
 # What is compared on the first 20 photos: name: (checkpoint, settings of enlarge).
 COMPARED = {
+    "input": ("super-resolution-input", {}),
     "levels": ("super-resolution-levels", {}),
     "attention": ("super-resolution-attention", {}),
     "without projection": ("super-resolution", {"project": False}),
@@ -338,7 +339,7 @@ def photo_summary(found: dict) -> dict:
     few = min(FEW, count)
     return {
         **found["baselines"],
-        "rows": [row("all photos", parts("photo", count)), row("input", parts("photo", few))]
+        "rows": [row("all photos", parts("photo", count)), row("the first few", parts("photo", few))]
         + [row(name, parts(name, few)) for name in COMPARED],
         "photos": [
             {name: value for name, value in part.items() if name != "blocks"}

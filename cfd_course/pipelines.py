@@ -469,7 +469,7 @@ def build_schedule(recipe: dict) -> NoiseSchedule:
 
 def load(name: str | Path):
     """A shipped model by its name: "digits" (a Writer), "text-to-image" (an Artist),
-    "super-resolution" (a Scaler; also "-levels" and "-attention"), "inpainting" and
+    "super-resolution" (a Scaler; also "-input", "-levels", "-attention"), "inpainting" and
     "digit-inpainting" (Menders), "digit-judge" (a DigitJudge); or one of the same kinds that you
     trained, by the path of its .safetensors file."""
     if not isinstance(name, (str, Path)):

@@ -143,7 +143,10 @@ DIFFUSION = {
         13_000,
         _scene_stream,
     ),
-    "super-resolution": (_SUPER_RESOLUTION, 6_000, _photo_stream(to_enlarge)),
+    # The shipped one began with the weights of super-resolution-input (--from).
+    "super-resolution": (_SUPER_RESOLUTION, 8_000, _photo_stream(to_enlarge)),
+    # The three routes for the condition, trained alike.
+    "super-resolution-input": (_SUPER_RESOLUTION, 1_500, _photo_stream(to_enlarge)),
     "super-resolution-levels": (
         _with(_SUPER_RESOLUTION, inject="levels"),
         1_500,
@@ -165,7 +168,7 @@ DIFFUSION = {
     "digit-inpainting": (_DIGIT_INPAINTING, 4_000, _digit_hole_stream),
     "digit-inpainting-attention": (
         _with(_DIGIT_INPAINTING, inject="attention"),
-        1_500,
+        4_000,
         _digit_hole_stream,
     ),
 }

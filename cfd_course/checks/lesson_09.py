@@ -1,10 +1,10 @@
-"""Lesson 09, inpainting: composite, with_hole, repaint_step."""
+"""Lesson 09, inpainting: masked, composite, repaint_step."""
 
 import torch
 
 from .. import expect
 from ..conditions import Condition
-from ..pipelines import with_hole as _with_hole
+from ..pipelines import with_hole
 from ..sampling import clip_guess
 from ..schedule import NoiseSchedule
 from . import Exercise
@@ -112,8 +112,14 @@ def _in_place(pictures, mask):
     return _with(pictures, 2.0 * mask - 1)
 
 
-with_hole = Exercise(
-    reference=_with_hole,
+def masked(pictures, mask):
+    """The condition "fill the hole": an image [B, C + 1, H, W], the pictures [B, C, H, W] with 0 in
+    the hole and a plane that is 1 in the hole and -1 elsewhere. mask [B, 1, H, W], bool."""
+    return _with(pictures.masked_fill(mask, 0), 2.0 * mask - 1)
+
+
+masked = Exercise(
+    reference=masked,
     cases=[
         lambda: (_pictures(2, 2, 3, 6, 8), _mask()),
         lambda: (_pictures(2, 3, 1, 6, 8), _mask(3)),
@@ -141,17 +147,22 @@ with_hole = Exercise(
         (
             lambda pictures, mask: _with(pictures.masked_fill(mask, 0), 1 - 2.0 * mask),
             "The mask's plane says the opposite: the hole should be white in it, as in the masks "
-            "themselves. A network that you train could live with that, the shipped ones can't.",
+            "themselves. A network could learn that as well, if all who use it know.",
         ),
         (
             lambda pictures, mask: _with(pictures.masked_fill(mask, 0), mask),
             "The mask's plane runs from 0 to 1. All planes of a picture run from -1 to 1 in this "
-            "course, and the shipped networks expect this one to as well.",
+            "course, and this one should as well.",
         ),
         (
             lambda pictures, mask: _with(pictures.masked_fill(mask, -1), 2.0 * mask - 1),
-            "The hole is black. That works as well as grey if a network was trained with it; the "
-            "shipped ones were trained with grey, the middle of the range.",
+            "The hole is black. A network could be trained with that as well; what was asked for "
+            "is grey, the middle of the range.",
+        ),
+        (
+            with_hole,
+            "That is the package's condition, whose hole is filled smoothly instead of with grey. "
+            "The lesson comes to it later; here, write the plain one.",
         ),
         (
             lambda pictures, mask: Condition(
