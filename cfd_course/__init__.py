@@ -22,3 +22,12 @@ __all__ = [
     "train",
 ]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str):
+    # Not at the start: it brings nbformat, and training a network needs none.
+    if name == "progress":
+        from .classroom import progress
+
+        return progress
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,16 +1,22 @@
 """The exercises' checks: a right answer passes, every known mistake gets its own words, and
 whatever else a learner writes, the notebook goes on."""
 
+import functools
 import importlib
+import json
 import pkgutil
+import signal
 import time
+import types
 
+import nbformat
 import pytest
 import torch
 
 import cfd_course.checks
-from cfd_course import NoiseSchedule
-from cfd_course.checks import Exercise, lesson_01
+from cfd_course import NoiseSchedule, unet
+from cfd_course.checks import Exercise, lesson_01, lesson_03
+from cfd_course.classroom import exercise_of, lessons, needed
 
 LESSONS = [
     importlib.import_module(f"cfd_course.checks.{module.name}")
@@ -41,10 +47,42 @@ def test_every_lesson_has_exercises_that_know_five_mistakes():
         assert len({str(words) for _, words in exercise.mistakes}) >= 5, name
 
 
-def test_a_right_answer_passes_and_earns_its_points(exercise, capsys):
-    def answer(*arguments):
-        return exercise.reference(*arguments)
+@functools.cache
+def solutions(number: str) -> dict:
+    """The answers of a lesson's notebook, with what they need of its other cells."""
+    path = next((path for path in lessons() if path.stem.startswith(number)), None)
+    if path is None:
+        return {}
+    notebook = nbformat.read(path, as_version=4)
+    course = {cell.source for cell in notebook.cells}
+    names = {"__name__": "__main__"}
+    for index in sorted(needed(notebook, course)):
+        if exercise_of(notebook.cells[index])[1] not in ("check", "graded"):
+            exec(notebook.cells[index].source, names)
+    return names
 
+
+def right_answer(name: str):
+    """The notebook's; for a lesson that has none, the reference as a learner would copy it."""
+    lesson, name = name.split(".")
+    answers = solutions(lesson.removeprefix("lesson_"))
+    if name in answers:
+        return answers[name]
+    reference = EXERCISES[f"{lesson}.{name}"].reference
+    copy = types.FunctionType(
+        reference.__code__,
+        {**reference.__globals__, "__name__": "__main__"},
+        name,
+        reference.__defaults__,
+        reference.__closure__,
+    )
+    copy.__kwdefaults__ = reference.__kwdefaults__
+    return copy
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_a_right_answer_passes_and_earns_its_points(name, capsys):
+    exercise, answer = EXERCISES[name], right_answer(name)
     assert cfd_course.checks.points(answer) == 0
     assert exercise(answer) is answer
     assert ": right" in capsys.readouterr().out
@@ -78,6 +116,11 @@ def test_the_courses_own_function_earns_nothing(exercise, capsys):
     assert cfd_course.checks.points(exercise.reference) == 0
 
 
+def right(schedule, x_0, t, noise):
+    share = schedule.alpha_bars[t].float().reshape(-1, 1, 1, 1)
+    return share.sqrt() * x_0 + (1 - share).sqrt() * noise
+
+
 def raises(schedule, x_0, t, noise):
     return x_0 @ undefined_name  # noqa: F821
 
@@ -91,19 +134,19 @@ def nan(schedule, x_0, t, noise):
 
 
 def wrong_shape(schedule, x_0, t, noise):
-    return NoiseSchedule.add_noise(schedule, x_0, t, noise)[0]
+    return right(schedule, x_0, t, noise)[0]
 
 
 def wrong_kind(schedule, x_0, t, noise):
-    return NoiseSchedule.add_noise(schedule, x_0, t, noise).long()
+    return right(schedule, x_0, t, noise).long()
 
 
 def a_list(schedule, x_0, t, noise):
-    return NoiseSchedule.add_noise(schedule, x_0, t, noise).tolist()
+    return right(schedule, x_0, t, noise).tolist()
 
 
 def in_place(schedule, x_0, t, noise):
-    x_t = NoiseSchedule.add_noise(schedule, x_0, t, noise)
+    x_t = right(schedule, x_0, t, noise)
     return x_0.copy_(x_t)
 
 
@@ -112,12 +155,12 @@ def needs_a_gpu(schedule, x_0, t, noise):
 
 
 def unknown(schedule, x_0, t, noise):
-    return NoiseSchedule.add_noise(schedule, x_0, t, noise) + 0.25
+    return right(schedule, x_0, t, noise) + 0.25
 
 
 HOSTILE = {
     raises: "undefined_name",
-    takes_others: "TypeError",
+    takes_others: "It should take (schedule, x_0, t, noise), but yours takes (x_0, t)",
     nan: "NaN",
     wrong_shape: "the shape is [1, 4, 4], but [3, 1, 4, 4] was expected",
     wrong_kind: "int64 tensor",
@@ -157,7 +200,7 @@ def test_what_an_answer_prints_is_left_out_and_randomness_is_left_alone(capsys):
     def chatty(schedule, x_0, t, noise):
         print("x" * 1_000_000)
         torch.manual_seed(5)
-        return NoiseSchedule.add_noise(schedule, x_0, t, noise)
+        return right(schedule, x_0, t, noise)
 
     torch.manual_seed(1)
     expected = torch.rand(1)
@@ -165,3 +208,192 @@ def test_what_an_answer_prints_is_left_out_and_randomness_is_left_alone(capsys):
     assert lesson_01.add_noise(chatty) is chatty
     assert len(capsys.readouterr().out) < 300
     assert torch.equal(torch.rand(1), expected)
+
+
+def leaves(schedule, x_0, t, noise):
+    raise SystemExit
+
+
+def interrupts(schedule, x_0, t, noise):
+    raise KeyboardInterrupt
+
+
+def recurses(schedule, x_0, t, noise):
+    return recurses(schedule, x_0, t, noise)
+
+
+def hoards(schedule, x_0, t, noise):
+    return torch.ones(10**9, dtype=torch.float64)
+
+
+def meta(schedule, x_0, t, noise):
+    return torch.empty_like(x_0, device="meta")
+
+
+def spoils_the_schedule(schedule, x_0, t, noise):
+    x_t = (0.5 + 0 * x_0).to(x_0)
+    schedule.alpha_bars.zero_()
+    return x_t
+
+
+class Untellable:
+    def __repr__(self):
+        raise RuntimeError
+
+
+def untellable(schedule, x_0, t, noise):
+    return Untellable()
+
+
+HOSTILE_TOO = {
+    leaves: "It stops with SystemExit",
+    interrupts: "It stops with KeyboardInterrupt",
+    recurses: "RecursionError",
+    hoards: "it takes more than 1 GB of memory",
+    meta: "cannot be compared",
+    spoils_the_schedule: "It differs",
+    untellable: "Untellable",
+}
+
+
+@pytest.mark.parametrize("answer", HOSTILE_TOO, ids=lambda answer: answer.__name__)
+def test_the_notebook_goes_on_whatever_happens(answer, capsys):
+    assert lesson_01.add_noise(answer) is NoiseSchedule.add_noise
+    assert HOSTILE_TOO[answer] in capsys.readouterr().out
+    assert lesson_01.add_noise.problem(right_answer("lesson_01.add_noise")) is None
+
+
+@pytest.mark.parametrize("caught", [Exception, BaseException], ids=lambda caught: caught.__name__)
+def test_an_endless_answer_that_catches_everything_is_cut(caught, capsys, monkeypatch):
+    monkeypatch.setattr(cfd_course.checks, "SECONDS", 0.2)
+
+    def stubborn(schedule, x_0, t, noise):
+        count = 0
+        while True:
+            try:
+                count += 1
+            except caught:
+                pass
+
+    before = signal.getsignal(signal.SIGPROF), signal.getsignal(signal.SIGALRM)
+    assert lesson_01.add_noise(stubborn) is NoiseSchedule.add_noise
+    assert "did not finish" in capsys.readouterr().out
+    assert (signal.getsignal(signal.SIGPROF), signal.getsignal(signal.SIGALRM)) == before
+    assert signal.getitimer(signal.ITIMER_PROF)[0] == signal.getitimer(signal.ITIMER_REAL)[0] == 0
+
+
+ORIGINAL = NoiseSchedule.add_noise  # under another name, taken before any check ran
+
+
+def calls_the_method(schedule, x_0, t, noise):
+    return schedule.add_noise(x_0, t, noise)
+
+
+def calls_by_another_name(schedule, x_0, t, noise):
+    return ORIGINAL(schedule, x_0, t, noise)
+
+
+def calls_the_reference(schedule, x_0, t, noise):
+    return lesson_01.add_noise.reference(schedule, x_0, t, noise)
+
+
+def calls_for_each(schedule, x_0, t, noise):
+    times = torch.as_tensor(t).expand(len(x_0))
+    return torch.cat(list(map(schedule.add_noise, x_0[:, None], times[:, None], noise[:, None])))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [calls_the_method, calls_by_another_name, calls_the_reference, calls_for_each],
+    ids=lambda answer: answer.__name__,
+)
+def test_calling_the_packages_own_version_earns_nothing(answer, capsys):
+    code = NoiseSchedule.add_noise.__code__
+    assert lesson_01.add_noise(answer) is NoiseSchedule.add_noise
+    assert "this exercise asks you to write it" in capsys.readouterr().out
+    assert cfd_course.checks.points(answer) == 0
+    assert NoiseSchedule.add_noise.__code__ is code
+    assert answer(NoiseSchedule.cosine(10), torch.ones(1, 1), 5, torch.ones(1, 1)).shape == (1, 1)
+
+
+def test_a_namesake_in_the_package_is_closed_too():
+    def through_forward(block, x, embedding):
+        return unet.ResidualBlock.forward(block, x, embedding)
+
+    for answer in (through_forward, unet.ResidualBlock.forward):
+        assert "asks you to write it" in lesson_03.residual_block.problem(answer)
+    assert lesson_03.residual_block.problem(right_answer("lesson_03.residual_block")) is None
+
+
+def test_other_functions_of_the_package_stay_open():
+    """And what they call in turn: NoiseSchedule.posterior may use any other of its methods."""
+
+    def snr(schedule, t):
+        one = torch.ones(torch.as_tensor(t).numel(), 1)
+        signal = schedule.add_noise(one, torch.as_tensor(t).reshape(-1), 0 * one).double() ** 2
+        return (signal / (1 - signal)).reshape(torch.as_tensor(t).shape)
+
+    assert lesson_01.snr.problem(snr) is None
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_a_verdict_from_another_process_is_the_same(name):
+    """What an answer does travels as data: for a right answer, a wrong one and one that stops."""
+    exercise = EXERCISES[name]
+
+    def stops(*arguments):
+        raise ValueError("here")
+
+    for answer in (right_answer(name), exercise.mistakes[0][0], stops, lambda *arguments: object()):
+        outcomes = exercise.outcomes(answer)
+        sent = cfd_course.checks.unseal(cfd_course.checks.seal(outcomes))
+        here, there = exercise.verdict(outcomes), exercise.verdict(sent)
+        assert (here is None) == (there is None)
+        assert here is None or here.split(" object at ")[0] == there.split(" object at ")[0]
+
+
+def test_outcomes_that_were_tampered_with_are_not_right():
+    exercise = lesson_01.snr
+    for forged in ([], [{}], [{"result": None}] * 3, "right", [{"result": 1.0, "changed": []}] * 9):
+        assert exercise.verdict(forged) is not None
+
+
+@pytest.fixture
+def learner(tmp_path, monkeypatch):
+    """A learner's folder, in which a notebook runs."""
+    monkeypatch.chdir(tmp_path)
+    cfd_course.checks.save_solved({})
+    return tmp_path / "progress.json"
+
+
+def test_what_is_solved_is_put_down(learner):
+    lesson_01.snr(right_answer("lesson_01.snr"))
+    lesson_01.add_noise(unknown)
+    assert list(json.loads(learner.read_text())["01"]) == ["snr"]
+    assert [file.name for file in learner.parent.iterdir()] == ["progress.json"]
+    learner.unlink()
+    lesson_01.snr(right_answer("lesson_01.snr"))
+    assert not learner.exists()  # only a learner's folder has a record
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"01": ["snr"]}', '{"01": {"snr": 5}}', "\udcff"])
+def test_a_damaged_record_is_set_aside(learner, text, capsys):
+    learner.write_bytes(text.encode("utf-8", "surrogateescape"))
+    lesson_01.snr(right_answer("lesson_01.snr"))
+    assert "progress.json was damaged" in capsys.readouterr().out
+    assert list(json.loads(learner.read_text())["01"]) == ["snr"]
+    aside = learner.with_name("progress.damaged.json")
+    assert aside.read_bytes() == text.encode("utf-8", "surrogateescape")
+
+
+def test_a_crash_while_it_is_written_leaves_the_record(learner, monkeypatch):
+    lesson_01.snr(right_answer("lesson_01.snr"))
+    before = learner.read_text()
+
+    def crash(*names):
+        raise OSError("the machine was switched off")
+
+    monkeypatch.setattr(cfd_course.checks.os, "replace", crash)
+    answer = right_answer("lesson_01.predict_x0")
+    assert lesson_01.predict_x0(answer) is answer
+    assert learner.read_text() == before
