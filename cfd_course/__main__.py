@@ -309,6 +309,72 @@ def copies(
         print(f"kept as it was: {', '.join(str(path) for path in kept)}")
 
 
+@app.command()
+def assign(
+    to: Annotated[Path, typer.Option(help="The course folder to make, or to add lessons to.")],
+    lessons: Annotated[str, typer.Option(help="Say 01,02. Default: all.")] = "",
+    exercises: Annotated[
+        str, typer.Option(help="The exercises to grade, say add_noise,snr. Default: all.")
+    ] = "",
+) -> None:
+    """Make assignments for a class: an nbgrader course folder with the students' notebooks in
+    release/. A lesson that is there already is kept as it is."""
+    from .classroom import assign
+
+    made, kept = assign(to, _words(lessons), _words(exercises))
+    for name, points in made.items():
+        print(f"{name}: {points} {'point' if points == 1 else 'points'}")
+    if kept:
+        print(f"kept as it was: {', '.join(kept)}")
+    print(f"Students get what is in {to / 'release'}; put what they hand in into")
+    print(f"{to / 'submitted' / 'STUDENT' / 'LESSON'}, then: python -m cfd_course grade {to}")
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+Course = Annotated[Path, typer.Argument(help="The course folder that assign made.")]
+
+
+@app.command()
+def grade(
+    folder: Course,
+    workers: Annotated[
+        int | None, typer.Option(help="Submissions graded at once. Default: one a core.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also those that are graded and did not change.")
+    ] = False,
+) -> None:
+    """Grade what was submitted. Marks given by hand are never lost. What students wrote runs with
+    your permissions: see docs/teaching.md."""
+    from tqdm import tqdm
+
+    from .grading import grade
+
+    count, results = grade(folder, workers, force)
+    problems = []
+    with tqdm(results, total=count, unit="submission", delay=0.001) as bar:
+        for result in bar:
+            if result.problem is not None:
+                problems.append(f"{result.student}/{result.assignment}: {result.problem}")
+    print(f"Graded {count}. The marks are in the gradebook, what students get in feedback/.")
+    if problems:
+        print("Not gradable as they came, and marked as empty notebooks:")
+    for line in sorted(problems):
+        print(f"  {line}")
+
+
+@app.command()
+def report(folder: Course) -> None:
+    """Write the marks for Moodle and Canvas, and an overview of the class as a web page."""
+    from .report import report
+
+    for path in report(folder):
+        print(f"Wrote {path}")
+
+
 def main() -> None:
     """Run the command line."""
     app(prog_name="python -m cfd_course")

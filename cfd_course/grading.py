@@ -176,16 +176,23 @@ class Judge(Execute):
         left = max(1, round(self.end - time.monotonic()))
         self.timeout, self.written = min(self.cell_seconds, left), 0
         try:
-            self.execute_cell(cell, index, store_history=True)
+            self._execute(cell, index)
             if any(output.get("ename") == "CellTimeoutError" for output in cell.outputs):
                 self.timeout = min(10, self.cell_seconds)
                 probe = new_code_cell("None")
-                self.execute_cell(probe, index)
+                self._execute(probe, index)
                 if probe.outputs:
                     self.stopped = "a cell ran on and on and could not be interrupted"
         except Exception as error:
             self.log.warning("the kernel stopped: %r", error)
             self.stopped = "the notebook's kernel died before this point"
+
+    def _execute(self, cell, index) -> None:
+        there = self.nb.cells[index]
+        try:
+            self.execute_cell(cell, index, store_history=True)
+        finally:
+            self.nb.cells[index] = there  # nbclient puts what it has run there
 
     def output(self, outs, msg, display_id, cell_index):
         content = msg["content"]
@@ -197,7 +204,7 @@ class Judge(Execute):
 
 def release(folder: Path, names: list[str]) -> None:
     """Make the students' notebooks from the teacher's."""
-    config = _configuration(folder)
+    config = configuration(folder)
     with _path_to_tools():
         for name in names:
             course = CourseDirectory(config=config, assignment_id=name)
@@ -206,7 +213,7 @@ def release(folder: Path, names: list[str]) -> None:
             app.start()
 
 
-def _configuration(folder: Path, root: Path | None = None) -> Config:
+def configuration(folder: Path, root: Path | None = None) -> Config:
     """What nbgrader_config.py in a course folder says; with root, for work in another folder."""
     file = folder / "nbgrader_config.py"
     if not file.exists():
@@ -254,7 +261,7 @@ def grade(
     Without force only those are graded that are new or were handed in again.
     """
     folder = Path(folder)
-    config = _configuration(folder)
+    config = configuration(folder)
     gradebook = CourseDirectory(config=config).db_url
     if not gradebook.startswith("sqlite:///"):
         raise ValueError(
@@ -303,7 +310,7 @@ def _in_its_own_process(folder: Path, submission: Path) -> tuple[Path, str | Non
     """Grade a submission. Returns the folder with the results, and why it could not be graded as
     it came; then an empty notebook was graded in its place."""
     problem = None
-    seconds = _configuration(folder).Judge.get("seconds", 600) + 120
+    seconds = configuration(folder).Judge.get("seconds", 600) + 120
     for _ in range(2):
         work = Path(tempfile.mkdtemp(prefix="grading-"))
         process = _CONTEXT.Process(target=_grade_one, args=(folder, submission, work, problem))
@@ -336,7 +343,7 @@ def _grade_one(folder: Path, submission: Path, work: Path, problem: str | None) 
     os.dup2(log, sys.stdout.fileno())
     os.dup2(log, sys.stderr.fileno())
     os.environ["OMP_NUM_THREADS"] = "1"
-    config = _configuration(folder, work)
+    config = configuration(folder, work)
     student, assignment = submission.parent.name, submission.name
     copy = work / "submitted" / student / assignment
     shutil.copytree(submission, copy, symlinks=True)
@@ -345,7 +352,7 @@ def _grade_one(folder: Path, submission: Path, work: Path, problem: str | None) 
             _check_readable(copy / f"{assignment}.ipynb")
         else:
             _put_empty(folder, assignment, copy, problem)
-        gradebook = CourseDirectory(config=_configuration(folder)).db_url
+        gradebook = CourseDirectory(config=configuration(folder)).db_url
         with (
             contextlib.closing(sqlite3.connect(gradebook.removeprefix("sqlite:///"))) as theirs,
             contextlib.closing(sqlite3.connect(work / "gradebook.db")) as mine,

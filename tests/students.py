@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 from nbformat.v4 import new_code_cell, new_output
 
-from cfd_course.classroom import exercise_of
+from cfd_course.classroom import exercise_of, lessons
 
 ONE, TWO = "01_forward_noising", "02_reverse_denoising"
 
@@ -30,6 +30,16 @@ def predict_x0(schedule, x_t, t, noise):
 RIGHT = {"add_noise": ADD, "snr": SNR, "predict_x0": X0}
 FULL = {"add_noise": 2, "snr": 1, "predict_x0": 1}
 NOTHING = dict.fromkeys(FULL, 0)
+
+# Of lesson 02 the notebook's own solutions.
+RIGHT_TWO = {
+    exercise_of(cell)[0]: cell.source
+    for path in lessons()
+    if path.stem == TWO
+    for cell in nbformat.read(path, 4).cells
+    if exercise_of(cell)[1] == "answer"
+}
+FULL_TWO = {"posterior": 2, "noise_loss": 2, "score": 3}
 
 
 def body(name: str, text: str) -> dict[str, str]:
@@ -103,10 +113,10 @@ def _marks_in_the_outputs(notebook, path):
 
 
 def _metadata_ruined(notebook, path):
-    cell_of(notebook, "add_noise-graded").metadata.nbgrader.points = 1000
-    cell_of(notebook, "snr-graded").metadata.nbgrader = "mine"
-    cell_of(notebook, "snr-answer").metadata.nbgrader["schema_version"] = -7
     again = nbformat.from_dict(cell_of(notebook, "predict_x0-answer"))
+    cell_of(notebook, "add_noise-graded").metadata.nbgrader.points = 1000
+    cell_of(notebook, "snr-answer").metadata.nbgrader["schema_version"] = -7
+    cell_of(notebook, "snr-graded").metadata.nbgrader = "mine"
     notebook.cells.append(again)
     extra = new_code_cell("100.0", metadata={"nbgrader": {"grade": True, "points": 100}})
     notebook.cells.insert(0, extra)
@@ -299,7 +309,7 @@ def snr(schedule, t):
     ),
     "none_shape_nan": Student(
         {
-            "add_noise": ADD + "[0]",
+            "add_noise": ADD.replace("return ", "return (") + ")[0]",
             "snr": "def snr(schedule, t): print('hello')",
             "predict_x0": "def predict_x0(schedule, x_t, t, noise): return x_t * torch.nan",
         },
@@ -337,7 +347,6 @@ def snr(schedule, t):
     "checks_patched": Student(
         body("snr", "return schedule.alpha_bars[t]"),
         FULL | {"snr": 0},
-        ["That is the signal"],
         cells=[("snr-check", PATCHED)],
     ),
     "calls_the_package": Student(
@@ -363,4 +372,25 @@ def snr(schedule, t):
     "not_json": Student({}, NOTHING, ["is not a notebook that can be read"], edit=_not_json),
     "cut_off": Student({}, NOTHING, ["is not a notebook that can be read"], edit=_cut_off),
     "other_name": Student({}, NOTHING, ["there is no file 01_forward"], edit=_other_name),
+    "perfect_in_02": Student(RIGHT_TWO, FULL_TWO, lesson=TWO),
+    "blank_in_02": Student({}, dict.fromkeys(FULL_TWO, 0), ["It returns None so far"], lesson=TWO),
+    "no_mean_in_02": Student(
+        RIGHT_TWO
+        | {
+            "noise_loss": """\
+def noise_loss(network, schedule, x_0, condition, t, noise):
+    guess = network(schedule.add_noise(x_0, t, noise), t, condition)
+    return ((guess - noise) ** 2).sum()"""
+        },
+        FULL_TWO | {"noise_loss": 0},
+        ["noise_loss: not yet"],
+        lesson=TWO,
+    ),
+    "calls_the_package_in_02": Student(
+        RIGHT_TWO
+        | {"score": "def score(mixture, x, alpha_bar): return mixture.score(x, alpha_bar)"},
+        FULL_TWO | {"score": 0},
+        ["this exercise asks you to write it"],
+        lesson=TWO,
+    ),
 }

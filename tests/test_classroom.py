@@ -1,12 +1,26 @@
-"""Learners' copies: no solutions, no outputs, nobody's work lost; the same stubs as nbgrader's."""
+"""Learners' copies: no solutions, no outputs, nobody's work lost; the same stubs as nbgrader's.
+And a class: assignments without solutions, and for every submission the mark that it should get."""
 
 import copy
+import csv
+import html
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import warnings
+from pathlib import Path
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from cfd_course import classroom
+import cfd_course
+from cfd_course import checks, classroom
+
+from .students import FULL, ONE, RIGHT, STUDENTS, TWO, cell_of
 
 ANSWER = """\
 def add_noise(schedule, x_0, t, noise):
@@ -169,3 +183,314 @@ def test_bad_folders_and_names_are_refused(two_lessons, tmp_path):
     with pytest.raises(TypeError, match="to should be a folder's path, but 3"):
         classroom.make_copies(3)
     assert sources(nbformat.read(two_lessons / "01_first.ipynb", 4))[1] == ANSWER
+
+
+def test_a_lesson_that_starts_over_is_no_longer_solved(two_lessons, tmp_path):
+    to = tmp_path / "my_course"
+    classroom.make_copies(to)
+    solved = {"01": {"add_noise": "2026-01-31"}, "02": {"posterior": "2026-02-01"}}
+    checks.save_solved(solved, to)
+    classroom.make_copies(to)
+    assert checks.solved(to) == solved
+    classroom.make_copies(to, only="02", force=True)
+    assert checks.solved(to) == {"01": solved["01"]}
+
+
+def test_progress_shows_what_is_solved(tmp_path):
+    checks.save_solved({"01": {"snr": "2026-01-31"}}, tmp_path)
+    shown = cfd_course.progress(tmp_path)
+    assert shown.lessons[ONE] == {"add_noise": None, "snr": "2026-01-31", "predict_x0": None}
+    assert f"{ONE}: 1 of 3 solved; still to do: add_noise, predict_x0" in repr(shown)
+    assert "<td>1 of 3</td><td>snr</td><td>add_noise, predict_x0</td>" in shown._repr_html_()
+    with pytest.raises(TypeError, match="folder should be a folder's path, but 3"):
+        cfd_course.progress(3)
+
+
+def test_the_package_is_light_without_progress():
+    words = "import cfd_course, sys; assert 'nbformat' not in sys.modules; cfd_course.progress"
+    subprocess.run([sys.executable, "-c", words], check=True)
+
+
+def test_only_what_an_exercise_needs_runs_when_it_is_graded():
+    notebook = new_notebook(
+        cells=[
+            new_code_cell("import torch\ntwo = 2"),
+            new_code_cell("def helper(x):\n    return two * x"),
+            new_code_cell("network = train(helper)  # hours"),
+            new_code_cell("print(network, two)"),
+            new_code_cell(
+                "def f(x):\n    network = x\n    return helper(x)", metadata=exercise("f-answer")
+            ),
+            new_code_cell("f = check.f(f)", metadata=exercise("f-check")),
+        ]
+    )
+    given = set(sources(notebook))
+    assert classroom.needed(notebook, given) == {0, 1, 4, 5}
+    own = new_code_cell("!ls\nprint(network)")
+    notebook.cells.insert(5, own)
+    assert classroom.needed(notebook, given) == {0, 1, 2, 4, 5, 6}
+
+
+# --- assignments ---
+
+
+def python(*words, cwd=None) -> str:
+    run = subprocess.run(
+        [sys.executable, "-m", *map(str, words)], cwd=cwd, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
+
+
+@pytest.fixture(scope="module")
+def course(tmp_path_factory):
+    """A course folder with all lessons, made by the command."""
+    pytest.importorskip("nbgrader", reason="nbgrader is missing: install the extra teach")
+    folder = tmp_path_factory.mktemp("class")
+    python("cfd_course", "assign", "--to", folder)
+    return folder
+
+
+def released(course) -> list[Path]:
+    return sorted(course.glob("release/*/*.ipynb"))
+
+
+def test_student_notebooks_hold_no_solution_anywhere(course):
+    assert [path.stem for path in released(course)] == [
+        path.stem for path in classroom.lessons() if classroom._exercises(nbformat.read(path, 4))
+    ]
+    for path in released(course):
+        reference = nbformat.read(classroom.lessons()[0].parent / path.name, 4)
+        secret, public = set(), []
+        for cell in reference.cells:
+            inside = False
+            for line in cell.source.split("\n"):
+                inside = inside and "END SOLUTION" not in line
+                secret.add(line.strip()) if inside else public.append(line)
+                inside = inside or "BEGIN SOLUTION" in line
+        # What the lesson itself shows elsewhere is no secret.
+        secret = {line for line in secret if line not in "\n".join(public)}
+        assert len(secret) > 5
+        text = path.read_text()
+        for line in secret:
+            assert json.dumps(line)[1:-1] not in text, (path.name, line)
+        for cell in nbformat.reads(text, 4).cells:
+            assert not cell.get("outputs") and "SOLUTION" not in cell.source
+    for path in (course / "handout").rglob("*.ipynb"):
+        raise AssertionError(path)
+
+
+def test_points_add_up_and_are_shown(course):
+    for path in released(course):
+        notebook = nbformat.read(path, 4)
+        points = sum(
+            cell.metadata.nbgrader.points
+            for cell in notebook.cells
+            if cell.metadata.get("nbgrader", {}).get("grade")
+        )
+        lesson = vars(__import__(f"cfd_course.checks.lesson_{path.stem[:2]}", fromlist=["_"]))
+        known = [value for value in lesson.values() if isinstance(value, checks.Exercise)]
+        assert points == sum(each.points for each in known)
+        assert f"**This notebook is worth {points} points**" in notebook.cells[0].source
+
+
+def test_chosen_exercises_are_graded_and_the_others_are_for_practice(tmp_path):
+    pytest.importorskip("nbgrader", reason="nbgrader is missing: install the extra teach")
+    assert classroom.assign(tmp_path, ["01"], ["snr"]) == ({ONE: 1}, [])
+    notebook = nbformat.read(tmp_path / "release" / ONE / f"{ONE}.ipynb", 4)
+    assert classroom._exercises(notebook) == {"snr": 1}
+    assert "worth 1 point**: `snr` 1." in notebook.cells[0].source
+    assert "for practice, without points" in cell_of(notebook, "add_noise-task").source
+    assert classroom.CODE_STUB in cell_of(notebook, "add_noise-answer").source
+    assert "1 point" in cell_of(notebook, "snr-task").source
+    before = (tmp_path / "source" / ONE / f"{ONE}.ipynb").read_bytes()
+    assert classroom.assign(tmp_path, ["01_forward_noising"]) == ({}, [ONE])
+    assert (tmp_path / "source" / ONE / f"{ONE}.ipynb").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "chosen, exercises, words",
+    [
+        (["99"], [], "lessons should be some of .*, but '99' came"),
+        ([], ["nonsense"], "exercises should be some of .*, but 'nonsense' came"),
+        (["01", "02"], ["snr"], f"none of the exercises snr is in {TWO}"),
+    ],
+)
+def test_what_cannot_be_assigned_is_named(tmp_path, chosen, exercises, words):
+    pytest.importorskip("nbgrader", reason="nbgrader is missing: install the extra teach")
+    with pytest.raises(ValueError, match=words):
+        classroom.assign(tmp_path / "new", chosen, exercises)
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(FileNotFoundError, match="is no course folder"):
+        from cfd_course.grading import grade
+
+        grade(tmp_path)
+
+
+# --- a class ---
+
+
+@pytest.fixture(scope="module")
+def graded(course):
+    """The class has handed in, and was graded by the command with four workers."""
+    settings = course / "nbgrader_config.py"
+    settings.write_text(settings.read_text() + "c.Execute.timeout = 15\n")
+    for name, student in STUDENTS.items():
+        student.hand_in(course, name)
+    said = python("cfd_course", "grade", course, "--workers", 4)
+    assert f"Graded {len(STUDENTS)}." in said
+    return course, said
+
+
+def grades(course) -> dict[tuple[str, str], tuple]:
+    """Every mark in the gradebook: (automatic, by hand) by student and exercise."""
+    from nbgrader.api import Gradebook
+
+    with (
+        warnings.catch_warnings(),
+        Gradebook(f"sqlite:///{course / 'gradebook.db'}", "cfd") as book,
+    ):
+        warnings.simplefilter("ignore")
+        return {
+            (submission.student.id, grade.name.removesuffix("-graded")): (
+                grade.auto_score,
+                grade.manual_score,
+            )
+            for assignment in book.assignments
+            for submission in assignment.submissions
+            for notebook in submission.notebooks
+            for grade in notebook.grades
+        }
+
+
+def feedback(course, name: str) -> str:
+    lesson = STUDENTS[name].lesson
+    page = (course / "feedback" / name / lesson / f"{lesson}.html").read_text()
+    return html.unescape(re.sub(r"<[^>]+>", "", page))
+
+
+def test_the_class_is_large_enough():
+    assert len(STUDENTS) >= 30 and {student.lesson for student in STUDENTS.values()} == {ONE, TWO}
+
+
+def test_every_mark_is_what_it_should_be(graded):
+    found = grades(graded[0])
+    wanted = {
+        (name, exercise): (float(mark), None)
+        for name, student in STUDENTS.items()
+        for exercise, mark in student.marks.items()
+    }
+    assert found == wanted
+
+
+@pytest.mark.parametrize("name", STUDENTS)
+def test_the_feedback_names_the_mistake(graded, name):
+    said = feedback(graded[0], name)
+    for words in STUDENTS[name].says:
+        assert words in said
+    for exercise, mark in STUDENTS[name].marks.items():
+        assert (f"{exercise}: right (" in said) == (mark > 0)
+
+
+def test_what_could_not_be_read_is_told_to_the_teacher(graded):
+    said = graded[1].partition("marked as empty notebooks:")[2]
+    assert [line.split("/")[0].strip() for line in said.strip().split("\n")] == [
+        "cut_off",
+        "not_json",
+        "other_name",
+    ]
+
+
+def test_grading_again_keeps_a_mark_given_by_hand(graded):
+    from nbgrader.api import Gradebook
+
+    from cfd_course.grading import grade
+
+    course, _ = graded
+    before = grades(course)
+    with Gradebook(f"sqlite:///{course / 'gradebook.db'}", "cfd") as book:
+        book.find_grade("snr-graded", ONE, ONE, "blank").manual_score = 0.5
+        book.db.commit()
+    assert grade(course)[0] == 0  # nothing is new
+    shutil.rmtree(course / "submitted" / "blank")
+    student = copy.copy(STUDENTS["blank"])
+    student.answers = {"add_noise": RIGHT["add_noise"], "snr": RIGHT["snr"]}
+    student.hand_in(course, "blank")
+    count, results = grade(course, workers=1)
+    assert count == 1
+    assert [(each.student, each.score) for each in results] == [("blank", 2.5)]
+    changed = {("blank", "add_noise"): (2.0, None), ("blank", "snr"): (1.0, 0.5)}
+    assert grades(course) == before | changed
+
+
+@pytest.mark.parametrize("name", ["checks_patched", "metadata_ruined"])
+def test_nbgraders_own_command_gives_the_same_marks(graded, name):
+    course, _ = graded
+    before = grades(course)
+    nbgrader("autograde", ONE, "--student", name, "--force", cwd=course)
+    assert grades(course) == before
+    nbgrader("generate_feedback", ONE, "--student", name, "--force", cwd=course)
+    for words in STUDENTS[name].says:
+        assert words in feedback(course, name)
+
+
+def nbgrader(*words, cwd) -> None:
+    tools = str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"]
+    run = subprocess.run(
+        [sys.executable, "-m", "nbgrader", *map(str, words)],
+        cwd=cwd,
+        env=os.environ | {"PATH": tools},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_an_assignment_goes_through_the_exchange(course, tmp_path):
+    """As on a JupyterHub: released, fetched, handed in and collected."""
+    exchange = tmp_path / "exchange"
+    exchange.mkdir()
+    exchange.chmod(0o777)
+    home = tmp_path / "student"
+    home.mkdir()
+    settings = [f"--Exchange.root={exchange}", "--course=cfd"]
+    nbgrader("release_assignment", ONE, *settings, cwd=course)
+    nbgrader("fetch_assignment", ONE, *settings, cwd=home)
+    path = home / ONE / f"{ONE}.ipynb"
+    notebook = nbformat.read(path, 4)
+    for name, answer in RIGHT.items():
+        cell_of(notebook, f"{name}-answer").source = answer
+    nbformat.write(notebook, path)
+    nbgrader("submit", ONE, *settings, cwd=home)
+    nbgrader("collect", ONE, *settings, cwd=course)
+    (collected,) = [
+        each for each in course.glob(f"submitted/*/{ONE}/timestamp.txt") if each.read_text().strip()
+    ]
+    from cfd_course.grading import grade
+
+    count, results = grade(course, workers=1)
+    assert count >= 1
+    scores = {each.student: each.score for each in results}
+    assert scores[collected.parent.parent.name] == sum(FULL.values())
+    nbgrader("release_feedback", ONE, *settings, cwd=course)
+    nbgrader("fetch_feedback", ONE, *settings, cwd=home)
+    (page,) = home.rglob("*.html")
+    assert "predict_x0: right (1 point)" in page.read_text()
+
+
+def test_the_report_has_the_marks_and_the_mistakes(graded):
+    course, _ = graded
+    python("cfd_course", "report", course)
+    moodle = list(csv.DictReader((course / "moodle.csv").open()))
+    assert {"Username", "ID number", "First name", "Last name", "Email address"} <= set(moodle[0])
+    marks = {row["Username"]: row[ONE] for row in moodle}
+    canvas = list(csv.DictReader((course / "canvas.csv").open()))
+    assert list(canvas[0])[:5] == ["Student", "ID", "SIS User ID", "SIS Login ID", "Section"]
+    assert (canvas[0]["Student"], canvas[0][ONE]) == ("Points Possible", "4")
+    assert {row["SIS Login ID"]: row[ONE] for row in canvas[1:]} == marks
+    for name in ("perfect", "no_roots", "calls_the_package"):
+        assert float(marks[name]) == sum(STUDENTS[name].marks.values())
+    assert marks["perfect_in_02"] == ""
+    page = html.unescape((course / "class.html").read_text())
+    assert page.count("data:image/png;base64,") == 2 and 'alt="Solved by: add_noise' in page
+    assert "The picture gets the noise's weight" in page and "It stops with SystemExit." in page
