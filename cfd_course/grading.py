@@ -43,6 +43,7 @@ except ImportError as error:
     ) from error
 
 HANDED_IN = "application/x-cfd-outcomes"
+EXCHANGED = ("timestamp.txt", "submission_secret.txt")  # nbgrader's exchange asks for them
 OUTPUT = 5_000_000  # characters that one cell may put out
 
 
@@ -425,6 +426,6 @@ def _merge(folder, gradebook, config, work, submission, problem) -> Graded:
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(parents=True)
         for path in (work / step / student / assignment).iterdir():
-            if path.suffix in (".ipynb", ".html") or path.name == "timestamp.txt":
+            if path.suffix in (".ipynb", ".html") or path.name in EXCHANGED:
                 shutil.copy(path, target)
     return Graded(student, assignment, score, most, problem)

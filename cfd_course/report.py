@@ -16,6 +16,7 @@ from .classroom import exercise_of
 from .figures import COLOURS, STYLE, png
 from .grading import configuration
 
+COMMONEST = 12  # mistakes to show of an exercise
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>The class</title>
 <style>body {{ font-family: sans-serif; max-width: 60em; margin: 2em auto; }}
@@ -162,7 +163,7 @@ def _part(name, worth, totals, marks, mistakes) -> str:
     rows = "".join(
         f"<tr><td>{html.escape(each)}</td><td>{count}</td><td>{html.escape(words)}</td></tr>"
         for each, found in mistakes.items()
-        for words, count in found.most_common(5)
+        for words, count in found.most_common(COMMONEST)
     )
     mean = sum(totals) / len(totals)
     return (

@@ -364,6 +364,7 @@ def snr(schedule, t):
     "cells_deleted": Student(
         RIGHT,
         FULL | {"predict_x0": 0},
+        ["There is no predict_x0 in the notebook"],
         edit=_without("snr-check", "snr-graded", "predict_x0-answer", "add_noise-check"),
     ),
     "answer_as_text": Student(RIGHT, FULL, edit=_answer_as_text),

@@ -561,7 +561,9 @@ def hand_in(lesson: str, name: str, answer) -> None:
     from IPython.display import publish_display_data
 
     exercise = getattr(importlib.import_module(f"{__name__}.lesson_{lesson}"), name)
-    publish_display_data({"application/x-cfd-outcomes": seal(exercise.outcomes(answer))})
+    missing = [_error(f"There is no {name} in the notebook.")]
+    outcomes = missing if answer is None else exercise.outcomes(answer)
+    publish_display_data({"application/x-cfd-outcomes": seal(outcomes)})
 
 
 def begin(gigabytes: float, seconds: int) -> None:
