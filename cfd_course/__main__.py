@@ -321,6 +321,7 @@ def assign(
     release/. A lesson that is there already is kept as it is."""
     from .classroom import assign
 
+    _need_nbgrader()
     made, kept = assign(to, _words(lessons), _words(exercises))
     for name, points in made.items():
         print(f"{name}: {points} {'point' if points == 1 else 'points'}")
@@ -328,6 +329,13 @@ def assign(
         print(f"kept as it was: {', '.join(kept)}")
     print(f"Students get what is in {to / 'release'}; put what they hand in into")
     print(f"{to / 'submitted' / 'STUDENT' / 'LESSON'}, then: python -m cfd_course grade {to}")
+
+
+def _need_nbgrader() -> None:
+    try:
+        from . import grading  # noqa: F401
+    except ImportError as error:
+        raise ValueError(str(error)) from error
 
 
 def _words(text: str) -> list[str]:
@@ -351,6 +359,7 @@ def grade(
     your permissions: see docs/teaching.md."""
     from tqdm import tqdm
 
+    _need_nbgrader()
     from .grading import grade
 
     count, results = grade(folder, workers, force)
@@ -361,7 +370,7 @@ def grade(
                 problems.append(f"{result.student}/{result.assignment}: {result.problem}")
     print(f"Graded {count}. The marks are in the gradebook, what students get in feedback/.")
     if problems:
-        print("Not gradable as they came, and marked as empty notebooks:")
+        print("Not gradable as they came, and marked as empty notebooks unless it says so:")
     for line in sorted(problems):
         print(f"  {line}")
 
@@ -369,6 +378,7 @@ def grade(
 @app.command()
 def report(folder: Course) -> None:
     """Write the marks for Moodle and Canvas, and an overview of the class as a web page."""
+    _need_nbgrader()
     from .report import report
 
     for path in report(folder):

@@ -43,6 +43,7 @@ except ImportError as error:
     ) from error
 
 HANDED_IN = "application/x-cfd-outcomes"
+SPARE = 120  # seconds beyond a notebook's own, after which its process is killed
 EXCHANGED = ("timestamp.txt", "submission_secret.txt")  # nbgrader's exchange asks for them
 OUTPUT = 5_000_000  # characters that one cell may put out
 
@@ -143,7 +144,7 @@ class Judge(Execute):
             return cell, resources
         if kind == "graded" and exercise is not None:
             problem = exercise.verdict(self.handed_in[name])
-            mark = 0.0 if problem is not None else float(exercise.points)
+            mark = 0.0 if problem is not None else float(cell.metadata["nbgrader"]["points"])
             cell.outputs = [
                 new_output("stream", name="stdout", text=exercise.says(problem) + "\n"),
                 new_output("execute_result", {"text/plain": repr(mark)}, execution_count=1),
@@ -282,11 +283,14 @@ def grade(
         with ThreadPoolExecutor(workers) as pool:
             waiting = {pool.submit(_in_its_own_process, folder, path): path for path in found}
             for done in as_completed(waiting):
-                work, problem = done.result()
-                try:
-                    yield _merge(folder, gradebook, config, work, waiting[done], problem)
-                finally:
-                    shutil.rmtree(work, ignore_errors=True)
+                student, assignment = waiting[done].parent.name, waiting[done].name
+                work, problem, finished = done.result()
+                if not finished:
+                    problem = f"{problem}. No mark was changed; {work / 'log'} says more"
+                    yield Graded(student, assignment, 0.0, 0.0, problem)
+                    continue
+                yield _merge(folder, gradebook, config, work, student, assignment, problem)
+                shutil.rmtree(work, ignore_errors=True)
 
     return len(found), run()
 
@@ -307,12 +311,12 @@ if _FORKS:
     _CONTEXT.set_forkserver_preload(["cfd_course.grading"])
 
 
-def _in_its_own_process(folder: Path, submission: Path) -> tuple[Path, str | None]:
-    """Grade a submission. Returns the folder with the results, and why it could not be graded as
-    it came; then an empty notebook was graded in its place."""
+def _in_its_own_process(folder: Path, submission: Path) -> tuple[Path, str | None, bool]:
+    """Grade a submission. Returns the folder with the results, why it could not be graded as it
+    came (then an empty notebook was graded in its place), and whether that worked."""
+    seconds = configuration(folder).Judge.get("seconds", 600) + SPARE
     problem = None
-    seconds = configuration(folder).Judge.get("seconds", 600) + 120
-    for _ in range(2):
+    for last in (False, True):
         work = Path(tempfile.mkdtemp(prefix="grading-"))
         process = _CONTEXT.Process(target=_grade_one, args=(folder, submission, work, problem))
         process.start()
@@ -321,12 +325,12 @@ def _in_its_own_process(folder: Path, submission: Path) -> tuple[Path, str | Non
             _end(process.pid)
             process.join()
         if process.exitcode == 0:
-            return work, problem
+            return work, problem, True
         why = work / "problem"
         problem = why.read_text() if why.exists() else "grading it took too long or broke down"
-        if _ == 0:
+        if not last:
             shutil.rmtree(work, ignore_errors=True)
-    raise RuntimeError(f"{submission} could not be graded: {problem}. See {work / 'log'}.")
+    return work, problem, False
 
 
 def _end(number: int) -> None:
@@ -392,9 +396,8 @@ def _put_empty(folder: Path, assignment: str, copy: Path, problem: str) -> None:
     nbformat.write(notebook, path)
 
 
-def _merge(folder, gradebook, config, work, submission, problem) -> Graded:
+def _merge(folder, gradebook, config, work, student, assignment, problem) -> Graded:
     """Put the marks of a submission into the gradebook and its files into the course folder."""
-    student, assignment = submission.parent.name, submission.name
     course = config.CourseDirectory.course_id
     with (
         warnings.catch_warnings(),

@@ -395,7 +395,7 @@ def test_the_feedback_names_the_mistake(graded, name):
 
 
 def test_what_could_not_be_read_is_told_to_the_teacher(graded):
-    said = graded[1].partition("marked as empty notebooks:")[2]
+    said = graded[1].partition("unless it says so:")[2]
     assert [line.split("/")[0].strip() for line in said.strip().split("\n")] == [
         "cut_off",
         "not_json",
@@ -423,6 +423,30 @@ def test_grading_again_keeps_a_mark_given_by_hand(graded):
     assert [(each.student, each.score) for each in results] == [("blank", 2.5)]
     changed = {("blank", "add_noise"): (2.0, None), ("blank", "snr"): (1.0, 0.5)}
     assert grades(course) == before | changed
+
+
+def test_a_submission_that_holds_everybody_up_is_ended(tmp_path, monkeypatch):
+    """Its process is killed, an empty notebook is graded instead, and the next one has its turn."""
+    grading = pytest.importorskip("cfd_course.grading", reason="nbgrader is missing")
+    classroom.assign(tmp_path, ["01"], ["snr"])
+    settings = tmp_path / "nbgrader_config.py"
+    settings.write_text(settings.read_text() + "c.Judge.seconds = 60\n")
+    for name in ("endless_cell", "perfect"):
+        STUDENTS[name].hand_in(tmp_path, name)
+    make, join, hurried = grading._CONTEXT.Process, grading._CONTEXT.Process.join, set()
+
+    def process(target, args):
+        made = make(target=target, args=args)
+        if args[1].parent.name == "endless_cell" and args[3] is None:
+            hurried.add(made)
+        return made
+
+    monkeypatch.setattr(grading._CONTEXT, "Process", process)
+    monkeypatch.setattr(make, "join", lambda it, s=None: join(it, 8 if it in hurried and s else s))
+    results = {each.student: each for each in grading.grade(tmp_path, workers=1)[1]}
+    assert (results["perfect"].score, results["perfect"].problem) == (1.0, None)
+    assert results["endless_cell"].score == 0
+    assert "took too long" in results["endless_cell"].problem
 
 
 @pytest.mark.parametrize("name", ["checks_patched", "metadata_ruined"])
