@@ -240,9 +240,9 @@ INSTRUCTIONS = """\
 
 Worth {worth}. Open `{name}.ipynb` and work through it from the top.
 
-- Each exercise has a cell for your answer, with `{stub}` where your code goes, and below it a cell
-  that checks your answer as often as you like and says what is wrong. The cells for checking and
-  grading cannot be changed: whatever they hold is put back before grading.
+- Each exercise has a cell for your answer, where `{stub}` waits for your code. The cell
+  below it checks your answer as often as you like and says what is wrong. The cells for checking
+  and grading cannot be changed: whatever they hold is put back before grading.
 - It is an open book: the whole course, its package too, may be read. But your answer must not call
   the package's own version of what it is asked to write: that earns nothing.
 - Hand in the notebook under its own name. Other files are not needed.

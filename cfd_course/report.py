@@ -162,8 +162,8 @@ def _part(name, worth, totals, marks, mistakes) -> str:
     solved = ", ".join(f"{each} {share:.0%}" for each, share in zip(marks, shares, strict=True))
     rows = "".join(
         f"<tr><td>{html.escape(each)}</td><td>{count}</td><td>{html.escape(words)}</td></tr>"
-        for each, found in mistakes.items()
-        for words, count in found.most_common(COMMONEST)
+        for each in marks
+        for words, count in mistakes[each].most_common(COMMONEST)
     )
     mean = sum(totals) / len(totals)
     return (
