@@ -305,8 +305,8 @@ def test_untouched_copy_runs_to_its_end(path, tmp_path):
     assert memory is None or memory < 3e9
 
 
-def test_all_copies_together_run_in_twelve_minutes():
+def test_all_copies_together_run_in_25_minutes():
     missing = {path.stem for path in lessons()} - seconds.keys()
     if missing:
         pytest.skip(f"not run to their end here: {', '.join(sorted(missing))}")
-    assert sum(seconds.values()) < 720, seconds
+    assert sum(seconds.values()) < 25 * 60, seconds
