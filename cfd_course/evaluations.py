@@ -339,7 +339,10 @@ def photo_summary(found: dict) -> dict:
     few = min(FEW, count)
     return {
         **found["baselines"],
-        "rows": [row("all photos", parts("photo", count)), row("the first few", parts("photo", few))]
+        "rows": [
+            row("all photos", parts("photo", count)),
+            row("the first few", parts("photo", few)),
+        ]
         + [row(name, parts(name, few)) for name in COMPARED],
         "photos": [
             {name: value for name, value in part.items() if name != "blocks"}
