@@ -319,12 +319,13 @@ def assign(
 ) -> None:
     """Make assignments for a class: an nbgrader course folder with the students' notebooks in
     release/. A lesson that is there already is kept as it is."""
+    from .checks import worth
     from .classroom import assign
 
     _need_nbgrader()
     made, kept = assign(to, _words(lessons), _words(exercises))
     for name, points in made.items():
-        print(f"{name}: {points} {'point' if points == 1 else 'points'}")
+        print(f"{name}: {worth(points)}")
     if kept:
         print(f"kept as it was: {', '.join(kept)}")
     print(f"Students get what is in {to / 'release'}; put what they hand in into")

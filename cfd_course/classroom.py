@@ -292,7 +292,7 @@ def assign(
         text = INSTRUCTIONS.format(
             title=path.stem,
             name=path.stem,
-            worth=_worth(points),
+            worth=checks.worth(sum(points.values())),
             stub=CODE_STUB,
             seconds=checks.SECONDS,
             gigabytes=checks.GIGABYTES,
@@ -353,13 +353,10 @@ def _assignment(notebook: NotebookNode, graded: set[str]) -> NotebookNode:
             cell.outputs, cell.execution_count = [], None
         cells.append(cell)
     each = ", ".join(f"`{name}` {worth}" for name, worth in points.items())
-    cells[0].source += f"\n\n**This notebook is worth {_worth(points)}**: {each}."
+    total = checks.worth(sum(points.values()))
+    cells[0].source += f"\n\n**This notebook is worth {total}**: {each}."
     notebook.cells = cells
     return notebook
-
-
-def _worth(points: dict[str, int]) -> str:
-    return "1 point" if sum(points.values()) == 1 else f"{sum(points.values())} points"
 
 
 def _hand_out(folder: Path) -> None:

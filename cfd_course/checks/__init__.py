@@ -80,7 +80,7 @@ class Exercise:
         """The verdict in a line."""
         name = getattr(self.reference, "__name__", "answer")
         return f"{name}: " + (
-            f"right ({_points(self.points)})." if problem is None else f"not yet. {problem}"
+            f"right ({worth(self.points)})." if problem is None else f"not yet. {problem}"
         )
 
     def problem(self, answer) -> str | None:
@@ -249,7 +249,8 @@ def _error(words: str) -> dict:
     return {"error": words}
 
 
-def _points(count: int) -> str:
+def worth(count: int) -> str:
+    """So many points, in words."""
     return "1 point" if count == 1 else f"{count} points"
 
 
