@@ -227,25 +227,26 @@ def caption_summary(found: dict) -> dict:
 
 # --- Super-resolution -----------------------------------------------------------------------------
 
-CROP = 128  # pixels, of the middle of each photo, that the samples are drawn for
+CROP = 112  # pixels, of the middle of each photo, that the samples are drawn for
 SAMPLES = 8
-# What is compared on the first 20 photos: name: (checkpoint, settings of enlarge).
+# What is compared on the first photos: name: (checkpoint, settings of enlarge).
 COMPARED = {
     "input": ("super-resolution-input", {}),
     "levels": ("super-resolution-levels", {}),
     "attention": ("super-resolution-attention", {}),
     "without projection": ("super-resolution", {"project": False}),
+    "without noise scaling": ("super-resolution", {"noise_scaling": 1.0}),
     "scale 0": ("super-resolution", {"scale": 0.0}),
     "scale 1.5": ("super-resolution", {"scale": 1.5}),
     "scale 2": ("super-resolution", {"scale": 2.0}),
 }
-FEW = 20
+FEW = 10
 
 
 def photo_parts(data: Path | None, model: str = "super-resolution") -> Iterator[Part]:
     """BSD100, x4, luma in 0..255, 4 pixels cropped: bicubic and back-projection on the whole
-    photos; 8 samples of the middle 128x128 pixels of each; other settings and routes on the first
-    20 of these."""
+    photos; 8 samples of the middle 112x112 pixels of each; other settings and routes on the first
+    10 of these."""
     if data is None:
         raise ValueError("--data should be a folder of photos, such as BSD100, but none was given.")
     pictures = photos(data)

@@ -174,6 +174,11 @@ PHOTO_STEPS, POWER = 25, 2.0
 # noise, where the lack itself is much smaller. Li et al., "SRDiff" (2022), section 3.2.
 GAIN = 8.0
 
+# Errors of the guesses add up over the steps, and the samples come out too much alike. Taking away
+# a little less noise than was predicted makes up for it: Ning et al., "Elucidating the Exposure
+# Bias in Diffusion Models" (2024), "epsilon scaling". Chosen on the photos of scikit-image.
+NOISE_SCALING = 1.001
+
 
 def to_enlarge(pictures: Tensor) -> tuple[Tensor, Condition]:
     """What super-resolution learns from pictures [B, 3, H, W]: GAIN times what their bicubic
@@ -252,14 +257,17 @@ class Scaler:
         steps: int = PHOTO_STEPS,
         seed: int = 0,
         project: bool = True,
+        noise_scaling: float = NOISE_SCALING,
         progress: Progress = iter,
     ) -> Tensor | Image.Image:
         """A photo of four times the height and width, of the kind that came: a tensor [B, 3, h, w]
         in [-1, 1], or a PIL image. Another seed, other details.
 
-        project: keep every guess in agreement with the photo, see back_project.
+        project: keep every guess in agreement with the photo, see back_project. noise_scaling: what
+        the predicted noise is divided by; the larger, the more detail, and at last grain.
         """
         low = _as_pictures(photo)
+        expect.number("noise_scaling", noise_scaling, 0.5, 2)
         height, width = (self.factor * side for side in low.shape[2:])
         margin = [self.tiled.padding(side) // self.factor for side in (height, width)]
         low = F.pad(low, (0, margin[1], 0, margin[0]), mode="replicate")
@@ -269,7 +277,11 @@ class Scaler:
             picture = (coarse + x_0 / GAIN).clamp(-1, 1)
             return GAIN * ((back_project(picture, low) if project else picture) - coarse)
 
-        denoise = guide(self.tiled, Condition(image=coarse), scale)
+        guided = guide(self.tiled, Condition(image=coarse), scale)
+
+        def denoise(x_t: Tensor, t: int) -> Tensor:
+            return guided(x_t, t) / noise_scaling
+
         visited = timesteps(self.schedule, steps, POWER)
         x_T = start_noise(len(low), tuple(coarse.shape[1:]), seed)
         x_0 = _run(progress, denoise, self.schedule, x_T, visited, agree)

@@ -60,9 +60,11 @@ class _Holes(Dataset):
 
 def _digit_hole_stream(recipe: dict, data: Path | None):
     pictures, _ = digits("train", data)
-    attends = recipe["network"].get("inject") == "attention"
+    network, patch = recipe["network"], None
+    if network.get("inject") == "attention":  # a patch is a place of the coarsest level
+        patch = network["patch"] * 2 ** (len(network["channels"]) - 1)
     return DataLoader(
-        _Holes(pictures, 4 if attends else None),
+        _Holes(pictures, patch),
         recipe["batch"],
         shuffle=True,
         drop_last=True,

@@ -506,15 +506,8 @@ class Velocity(nn.Module):
     def forward(self, x_t: Tensor, t: int | Tensor, condition: Condition | None = None) -> Tensor:
         """x_t [B, C, H, W], t a whole number or [B] -> the noise, shaped like x_t."""
         v = self.network(x_t, t, condition)
-        t = _times(t, x_t)
-        if int(t.max()) > self.schedule.steps:
-            raise ValueError(
-                f"t should be at most {self.schedule.steps}, the steps of the schedule, but "
-                f"{int(t.max())} came."
-            )
-        alpha_bar = self.schedule.alpha_bars.to(x_t.device)[t].to(x_t.dtype)
-        alpha_bar = alpha_bar.reshape(-1, 1, 1, 1)
-        return alpha_bar.sqrt() * v + (1 - alpha_bar).sqrt() * x_t
+        # Solved for the noise: sqrt(alpha_bar) v + sqrt(1 - alpha_bar) x_t.
+        return self.schedule.add_noise(v.to(x_t), _times(t, x_t), x_t)
 
 
 class KnownPixels(nn.Module):

@@ -402,6 +402,7 @@ def test_seeds_reproduce_an_enlarged_picture(plain_scaler):
         plain_scaler.enlarge(low, steps=4, seed=4),
         plain_scaler.enlarge(low, steps=4, seed=3, scale=3),
         plain_scaler.enlarge(low, steps=4, seed=3, project=False),
+        plain_scaler.enlarge(low, steps=4, seed=3, noise_scaling=1.1),
     ):
         assert (other - large).abs().max() > 1e-2
 
@@ -433,6 +434,23 @@ def test_a_network_that_lacks_nothing_gives_the_bicubic_picture():
     low = photo(10, 13)  # whole tiles: padding changes what bicubic makes of an edge
     found = scaler.enlarge(low, project=False, steps=5)
     torch.testing.assert_close(found, bicubic(low).clamp(-1, 1), atol=1e-3, rtol=0)
+
+
+def test_noise_scaling_leaves_a_share_of_the_noise():
+    """What is left of the noise in the only guess of a run of one step."""
+    scaler = Scaler(told_by_a_picture("input", 3), SCHEDULE, size=16)
+    scaler.tiled.network = lambda x_t, t, condition: x_t
+    low, (first, more) = photo(4, 4), (1.0, 1.001)
+    found = [
+        scaler.enlarge(low, project=False, steps=1, noise_scaling=scaling)
+        for scaling in (first, more)
+    ]
+    alpha_bar = float(SCHEDULE.alpha_bars[-1])
+    share = (1 - (1 - alpha_bar) ** 0.5 / more) - (1 - (1 - alpha_bar) ** 0.5)
+    wanted = found[0] + start_noise(1, (3, 16, 16)) * share / alpha_bar**0.5 / GAIN
+    inside = (found[0].abs() < 0.5) & (wanted.abs() < 0.9)
+    assert inside.float().mean() > 0.5
+    torch.testing.assert_close(found[1][inside], wanted[inside], atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("scale, size", [(1.0, (5, 17)), (3.0, (9, 4)), (0.0, (1, 1))])
@@ -480,6 +498,7 @@ def test_progress_sees_every_step(plain_scaler):
         ({"scale": "strong"}, "scale should be a number"),
         ({"steps": 0}, "steps should be in 1..100"),
         ({"seed": -1}, "seed should be at least 0"),
+        ({"noise_scaling": 0}, "noise_scaling should be in 0.5..2"),
     ],
 )
 def test_a_scaler_refuses(plain_scaler, settings, words):
