@@ -18,6 +18,8 @@ from cfd_course import NoiseSchedule, unet
 from cfd_course.checks import Exercise, lesson_01, lesson_03
 from cfd_course.classroom import exercise_of, lessons, needed
 
+from .right_answers import RIGHT_ANSWERS
+
 LESSONS = [
     importlib.import_module(f"cfd_course.checks.{module.name}")
     for module in pkgutil.iter_modules(cfd_course.checks.__path__)
@@ -84,6 +86,15 @@ def right_answer(name: str):
 def test_a_right_answer_passes_and_earns_its_points(name, capsys):
     exercise, answer = EXERCISES[name], right_answer(name)
     assert cfd_course.checks.points(answer) == 0
+    assert exercise(answer) is answer
+    assert ": right" in capsys.readouterr().out
+    assert cfd_course.checks.points(answer) == exercise.points
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_a_right_answer_written_differently_passes_too(name, capsys):
+    assert name in RIGHT_ANSWERS
+    exercise, answer = EXERCISES[name], RIGHT_ANSWERS[name]
     assert exercise(answer) is answer
     assert ": right" in capsys.readouterr().out
     assert cfd_course.checks.points(answer) == exercise.points
