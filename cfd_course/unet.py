@@ -507,7 +507,7 @@ class Velocity(nn.Module):
         """x_t [B, C, H, W], t a whole number or [B] -> the noise, shaped like x_t."""
         v = self.network(x_t, t, condition)
         # Solved for the noise: sqrt(alpha_bar) v + sqrt(1 - alpha_bar) x_t.
-        return self.schedule.add_noise(v.to(x_t), _times(t, x_t), x_t)
+        return self.schedule.add_noise(v.to(x_t), t, x_t)
 
 
 class KnownPixels(nn.Module):
