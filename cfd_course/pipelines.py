@@ -111,21 +111,13 @@ class Tiled:
     and their predictions are averaged where they overlap, at every step, so that no border shows.
     Bar-Tal et al., "MultiDiffusion" (2023), section 4.
 
-    tell: tell(image, present) -> the Condition of some tiles; batch: tiles at a time.
+    batch: tiles at a time.
     """
 
-    def __init__(
-        self,
-        network: Callable[..., Tensor],
-        size: int,
-        overlap: int,
-        tell: Callable[[Tensor, Tensor], Condition] | None = None,
-        batch: int = 32,
-    ):
+    def __init__(self, network: Callable[..., Tensor], size: int, overlap: int, batch: int = 32):
         self.network = expect.callable_("network", network, "network(x_t, t, condition)")
         self.size = expect.whole("size", size, 1)
         self.stride = size - expect.whole("overlap", overlap, 0, size - 1)
-        self.tell = tell or (lambda image, present: Condition(image=image, present=present))
         self.batch = expect.whole("batch", batch, 1)
         ramp = (torch.arange(size) + 0.5).minimum(size - torch.arange(size) - 0.5)
         self.weight = ramp[:, None].minimum(ramp) / size  # [size, size], most in the middle
@@ -149,7 +141,7 @@ class Tiled:
         present = condition.present.repeat_interleave(len(tiles) // len(x_t))
         noise = torch.cat(
             [
-                self.network(part, t, self.tell(image, there))
+                self.network(part, t, Condition(image=image, present=there))
                 for part, image, there in zip(
                     *(parts.split(self.batch) for parts in (tiles, images, present)), strict=True
                 )
@@ -196,19 +188,6 @@ def with_hole(pictures: Tensor, mask: Tensor) -> Condition:
     and one more plane that says where they are; mask [B, 1, H, W], bool, True in the hole."""
     expect.tensor("pictures", pictures, ("B", "C", "H", "W"))
     return Condition(image=torch.cat([smooth_fill(pictures, mask), 2.0 * mask - 1], dim=1))
-
-
-def known_patches(mask: Tensor, size: int) -> Tensor:
-    """Which size x size patches are known to the last pixel, row by row: mask [B, 1, H, W], True in
-    the hole -> [B, patches]. For a Unet that attends to known patches only."""
-    expect.tensor("mask", mask, ("B", 1, "H", "W"), "bool")
-    expect.whole("size", size, 1)
-    if mask.shape[2] % size or mask.shape[3] % size:
-        raise ValueError(
-            f"the height and width of mask should be divisible by size = {size}, but "
-            f"{mask.shape[2]}x{mask.shape[3]} came."
-        )
-    return ~F.pixel_unshuffle(mask.float(), size).bool().any(dim=1).flatten(1)
 
 
 def to_fill(pictures: Tensor) -> tuple[Tensor, Condition]:
@@ -305,15 +284,7 @@ class Mender:
     """Fills holes in pictures."""
 
     def __init__(self, network: nn.Module, schedule: NoiseSchedule, channels: int, size: int):
-        unet = next(part for part in network.modules() if isinstance(part, Unet))
-
-        def tell(image: Tensor, present: Tensor) -> Condition:
-            mask = None
-            if unet.inject == "attention":
-                mask = known_patches(image[:, -1:] > 0, unet.factor)
-            return Condition(image=image, mask=mask, present=present)
-
-        self.tiled = Tiled(network, size, size // 2, tell)
+        self.tiled = Tiled(network, size, size // 2)
         self.schedule = schedule
         self.channels = channels
 
@@ -466,11 +437,12 @@ def build(recipe: dict) -> nn.Module:
         settings.setdefault("image_channels", 1)
     if recipe["name"] in TOKEN_ENCODERS:
         settings["token_encoder"] = TOKEN_ENCODERS[recipe["name"]](settings["token_channels"])
-    network = Unet(**settings)
+    network = unet = Unet(**settings)
     if recipe.get("velocity", False):
         network = Velocity(network, build_schedule(recipe))
     if "inpainting" in recipe["name"]:
-        network = KnownPixels(network, build_schedule(recipe))
+        attended = unet.factor if unet.inject == "attention" else None
+        network = KnownPixels(network, build_schedule(recipe), attended)
     return network.to(memory_format=torch.channels_last)
 
 

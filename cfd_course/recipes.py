@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from .datasets import batches
 from .datasets.digits import digit_condition, digits
 from .datasets.photos import crops, photos
 from .datasets.shapes import SceneStream
-from .pipelines import build, build_schedule, known_patches, to_enlarge, to_fill
+from .pipelines import build, build_schedule, to_enlarge, to_fill
 from .text import tokenise
 from .training import faster_precision, load_checkpoint, load_weights, save_checkpoint, train
 
@@ -44,27 +43,20 @@ def _photo_stream(prepare):
 class _Holes(Dataset):
     """Digits with new holes in every pass."""
 
-    def __init__(self, pictures: Tensor, patch: int | None):
-        self.pictures, self.patch = pictures, patch
+    def __init__(self, pictures: Tensor):
+        self.pictures = pictures
 
     def __len__(self) -> int:
         return len(self.pictures)
 
     def __getitems__(self, numbers: list[int]):
-        pictures, condition = to_fill(self.pictures[numbers])
-        if self.patch is not None:  # its attention sees known patches only
-            mask = condition.image[:, -1:] > 0
-            condition = replace(condition, mask=known_patches(mask, self.patch))
-        return pictures, condition
+        return to_fill(self.pictures[numbers])
 
 
 def _digit_hole_stream(recipe: dict, data: Path | None):
     pictures, _ = digits("train", data)
-    network, patch = recipe["network"], None
-    if network.get("inject") == "attention":  # a patch is a place of the coarsest level
-        patch = network["patch"] * 2 ** (len(network["channels"]) - 1)
     return DataLoader(
-        _Holes(pictures, patch),
+        _Holes(pictures),
         recipe["batch"],
         shuffle=True,
         drop_last=True,

@@ -510,6 +510,19 @@ class Velocity(nn.Module):
         return self.schedule.add_noise(v.to(x_t), t, x_t)
 
 
+def known_patches(mask: Tensor, size: int) -> Tensor:
+    """Which size x size patches are known to the last pixel, row by row: mask [B, 1, H, W], True in
+    the hole -> [B, patches]. For a Unet that attends to known patches only."""
+    expect.tensor("mask", mask, ("B", 1, "H", "W"), "bool")
+    expect.whole("size", size, 1)
+    if mask.shape[2] % size or mask.shape[3] % size:
+        raise ValueError(
+            f"the height and width of mask should be divisible by size = {size}, but "
+            f"{mask.shape[2]}x{mask.shape[3]} came."
+        )
+    return ~F.pixel_unshuffle(mask.float(), size).bool().any(dim=1).flatten(1)
+
+
 class KnownPixels(nn.Module):
     """A network for pictures with holes whose x_0 is what a smooth filling lacks: 0 at known
     pixels, so that all of x_t is noise there, and nothing has to be guessed. All of the loss, and
@@ -517,18 +530,23 @@ class KnownPixels(nn.Module):
     leaving the known pixels out of the loss.
 
     The condition's image is [B, C + 1, H, W]: the picture and a plane that is positive in the hole.
+    patch: of a network that attends to patches of that size, to let it see known ones only.
     """
 
-    def __init__(self, network: nn.Module, schedule: NoiseSchedule):
+    def __init__(self, network: nn.Module, schedule: NoiseSchedule, patch: int | None = None):
         super().__init__()
         self.network = expect.instance("network", network, nn.Module)
         self.schedule = expect.instance("schedule", schedule, NoiseSchedule)
+        self.patch = patch if patch is None else expect.whole("patch", patch, 1)
 
     def forward(self, x_t: Tensor, t: int | Tensor, condition: Condition | None = None) -> Tensor:
         """x_t [B, C, H, W], t a whole number or [B] -> the noise, shaped like x_t."""
-        noise = self.network(x_t, t, condition)
         if condition is None:
-            return noise
-        known = (condition.image[:, -1:] <= 0) & condition.present[:, None, None, None]
+            return self.network(x_t, t, None)
+        hole = condition.image[:, -1:] > 0
+        if self.patch is not None:
+            condition = replace(condition, mask=known_patches(hole, self.patch))
+        noise = self.network(x_t, t, condition)
+        known = ~hole & condition.present[:, None, None, None]
         exact = self.schedule.predict_noise(x_t, t, torch.zeros_like(x_t))
         return torch.where(known, exact.to(noise), noise)

@@ -68,7 +68,6 @@ from cfd_course.pipelines import (
     Mender,
     Scaler,
     Tiled,
-    known_patches,
     load,
     start_noise,
     to_enlarge,
@@ -83,6 +82,7 @@ from cfd_course.unet import (
     KnownPixels,
     ResidualBlock,
     Velocity,
+    known_patches,
     place_embedding,
     time_embedding,
 )

@@ -27,7 +27,6 @@ from cfd_course.pipelines import (
     Tiled,
     Writer,
     build,
-    known_patches,
     load,
     start_noise,
     to_enlarge,
@@ -225,16 +224,17 @@ def test_overlapping_tiles_are_averaged_by_weight():
 def test_tiles_are_told_their_own_part():
     told = []
 
-    def tell(image, present):
-        told.append((image, present))
-        return Condition(image=image, present=present)
+    def watched(x_t, t, condition):
+        told.append(condition)
+        return pixelwise(x_t, t, condition)
 
     picture = torch.arange(8.0 * 20).reshape(1, 1, 8, 20)
-    tiled = Tiled(pixelwise, 8, 2, tell, batch=2)
-    tiled(picture, 1, Condition(image=picture))
-    images = torch.cat([image for image, _ in told])
-    assert [len(image) for image, _ in told] == [2, 1]
+    present = torch.tensor([False])
+    Tiled(watched, 8, 2, batch=2)(picture, 1, Condition(image=picture, present=present))
+    assert [len(condition) for condition in told] == [2, 1]
+    images = torch.cat([condition.image for condition in told])
     assert torch.equal(images, torch.cat([picture[..., i : i + 8] for i in (0, 6, 12)]))
+    assert not any(condition.present.any() for condition in told)
 
 
 @pytest.mark.parametrize(
@@ -290,24 +290,6 @@ def test_a_hole_is_smooth_and_marked():
         with_hole(pictures, mask.float())
     with pytest.raises(ValueError, match="mask should have shape"):
         with_hole(pictures, mask[..., :4])
-
-
-def test_known_patches_against_a_loop():
-    """Row by row, as the U-Net cuts a condition picture."""
-    mask = torch.rand(3, 1, 8, 12, generator=torch.Generator().manual_seed(0)) < 0.1
-    found = known_patches(mask, 4)
-    expected = [
-        [not mask[row, 0, top : top + 4, left : left + 4].any()
-         for top in (0, 4) for left in (0, 4, 8)]
-        for row in range(3)
-    ]  # fmt: skip
-    assert found.tolist() == expected and 0 < found.sum() < found.numel()
-    with pytest.raises(ValueError, match="divisible by size = 5, but 8x12 came"):
-        known_patches(mask, 5)
-    with pytest.raises(TypeError, match="mask should be a bool tensor"):
-        known_patches(mask.float(), 4)
-    with pytest.raises(ValueError, match="size should be at least 1"):
-        known_patches(mask, 0)
 
 
 def test_what_inpainting_learns():
@@ -619,10 +601,9 @@ def test_seeds_reproduce_a_filling(plain_mender):
     assert (pair[1] - pair[0]).abs().max() > 1e-2  # another seed, another filling
 
 
-@pytest.mark.parametrize("inject", ["input", "attention"])
-def test_the_network_sees_the_hole_as_in_training(inject):
-    """Filled smoothly and marked; and for attention, which patches are known."""
-    mender = Mender(told_by_a_picture(inject, 4), SCHEDULE, channels=3, size=16)
+def test_the_network_sees_the_hole_as_in_training():
+    """Filled smoothly and marked."""
+    mender = Mender(told_by_a_picture("input", 4), SCHEDULE, channels=3, size=16)
     conditions, inner = [], mender.tiled.network
 
     def watched(x_t, t, condition):
@@ -634,10 +615,6 @@ def test_the_network_sees_the_hole_as_in_training(inject):
     mender.fill(pictures, mask, steps=1)
     (condition,) = conditions
     assert torch.equal(condition.image, with_hole(pictures, mask).image)
-    if inject == "input":
-        assert condition.mask is None
-    else:
-        assert torch.equal(condition.mask, known_patches(mask, 4))
 
 
 def test_digits_are_filled():

@@ -17,6 +17,7 @@ from cfd_course.unet import (
     ResidualBlock,
     Unet,
     Velocity,
+    known_patches,
     place_embedding,
     time_embedding,
 )
@@ -787,8 +788,43 @@ def test_known_pixels_are_no_part_of_the_loss():
     assert network.state_dict().keys() == {f"network.{name}" for name in inner.state_dict()}
 
 
+def test_known_patches_against_a_loop():
+    """Row by row, as the U-Net cuts a condition picture."""
+    mask = torch.rand(3, 1, 8, 12, generator=torch.Generator().manual_seed(0)) < 0.1
+    found = known_patches(mask, 4)
+    expected = [
+        [not mask[row, 0, top : top + 4, left : left + 4].any()
+         for top in (0, 4) for left in (0, 4, 8)]
+        for row in range(3)
+    ]  # fmt: skip
+    assert found.tolist() == expected and 0 < found.sum() < found.numel()
+    with pytest.raises(ValueError, match="divisible by size = 5, but 8x12 came"):
+        known_patches(mask, 5)
+    with pytest.raises(TypeError, match="mask should be a bool tensor"):
+        known_patches(mask.float(), 4)
+    with pytest.raises(ValueError, match="size should be at least 1"):
+        known_patches(mask, 0)
+
+
+def test_attention_to_known_patches_only():
+    """The mask that the network gets; where it attends to nothing, the condition as it came."""
+    told = []
+
+    def watched(module, arguments):
+        told.append(arguments[2])
+
+    inner = Unet(3, (8, 16), condition_channels=4, heads=2, inject="attention", attention=[1])
+    inner.register_forward_pre_hook(watched)
+    KnownPixels(inner, SHORT, patch=inner.factor)(X, 1, WITH_HOLE)
+    KnownPixels(inner, SHORT)(X, 1, WITH_HOLE)
+    assert torch.equal(told[0].mask, known_patches(HOLE, inner.factor))
+    assert told[1] is WITH_HOLE
+
+
 def test_known_pixels_refuse():
     with pytest.raises(TypeError, match="network should be of type Module"):
         KnownPixels(lambda x_t, t, condition: x_t, SHORT)
     with pytest.raises(TypeError, match="schedule should be of type NoiseSchedule"):
         KnownPixels(nn.Identity(), [0.1])
+    with pytest.raises(ValueError, match="patch should be at least 1"):
+        KnownPixels(nn.Identity(), SHORT, patch=0)
