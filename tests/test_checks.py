@@ -1,6 +1,7 @@
 """The exercises' checks: a right answer passes, every known mistake gets its own words, and
 whatever else a learner writes, the notebook goes on."""
 
+import ast
 import functools
 import importlib
 import json
@@ -112,6 +113,35 @@ def test_every_known_mistake_gets_its_own_words(exercise, number, capsys):
     else:
         assert words in said
     assert cfd_course.checks.points(wrong) == 0
+
+
+@functools.cache
+def clinic() -> dict:
+    """The broken pieces as lesson 11 prints them, with the imports that they use."""
+    path = next(path for path in lessons() if path.stem.startswith("11"))
+    names = {"__name__": "__main__"}
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "code":
+            tree = ast.parse(cell.source)
+            tree.body = [
+                node
+                for node in tree.body
+                if isinstance(node, (ast.Import, ast.ImportFrom))
+                or (isinstance(node, ast.FunctionDef) and node.name.startswith("broken"))
+            ]
+            exec(compile(tree, path, "exec"), names)
+    return names
+
+
+@pytest.mark.parametrize("name", [name for name in EXERCISES if name.startswith("lesson_11.")])
+def test_each_broken_piece_of_the_clinic_fails_its_check(name, capsys):
+    """As the lesson shows it, and in the words that are kept for it."""
+    exercise, piece = EXERCISES[name], clinic()["broken_" + name.partition(".")[2]]
+    assert exercise(piece) is exercise.reference
+    said = capsys.readouterr().out
+    words = exercise.mistakes[0][1]
+    assert "not yet" in said and (callable(words) or words in said), said
+    assert cfd_course.checks.points(piece) == 0
 
 
 def test_an_untouched_stub_is_told_to_begin(exercise, capsys):
