@@ -1,5 +1,6 @@
 """The command line: python -m cfd_course --help"""
 
+import inspect
 import json
 import os
 import platform
@@ -67,6 +68,8 @@ def train(
     steps = expect.whole("--steps", usual_steps if steps is None else steps, 1)
     folder = Path("training", name) if folder is None else folder
     out = folder / f"{name}.safetensors" if out is None else out
+    if out.suffix != ".safetensors" or out.is_dir():
+        raise ValueError(f"--out should be a file that ends in .safetensors, but {out} came.")
     # Without the delay an empty bar would stand before a message about a mistake.
     with tqdm(total=steps, desc=name, unit="step", delay=0.001) as bar:
         for number, loss in recipe(out, data, folder, steps, start):
@@ -92,14 +95,23 @@ def evaluate(
 
     from . import expect
     from .evaluations import EVALUATIONS
+    from .files import replacing
+    from .pipelines import load
 
     expect.choice("NAME", name, list(EVALUATIONS))
     parts, summary = EVALUATIONS[name]
     out = Path("data", "results", f"{name}.json") if out is None else out
+    if not out.name or out.is_dir():
+        raise ValueError(f"--out should be a file, but the folder {out} came.")
+    if model is not None:
+        if "model" not in inspect.signature(parts).parameters:
+            raise ValueError(f"{name} compares the shipped checkpoints: --model is not for it.")
+        _load(model, type(load(name)), f"does what {name} does")
     out.parent.mkdir(parents=True, exist_ok=True)
-    # One line for each part that was measured.
-    so_far = out.with_suffix(".partial")
-    found = _read_lines(so_far)
+    # What is measured, and a line for each part that was.
+    so_far = out.with_name(f"{out.name}.partial")
+    what = {"name": name, "model": model, "data": data and str(data)}
+    found = _read_lines(so_far, what)
     waiting = list(parts(data) if model is None else parts(data, model))
     with tqdm(waiting, desc=name, unit="part", delay=0.001) as bar:
         for part, measure in bar:
@@ -108,22 +120,32 @@ def evaluate(
                 with open(so_far, "a") as file:
                     file.write(json.dumps([part, found[part]], allow_nan=False) + "\n")
     text = json.dumps(summary(found), indent=1, allow_nan=False)
-    out.write_text(text + "\n")
+    with replacing(out) as partial:
+        partial.write_text(text + "\n")
     so_far.unlink()
     print(f"{text}\nWrote {out}.")
 
 
-def _read_lines(path: Path) -> dict:
-    """What an evaluation that was stopped had measured."""
+def _read_lines(path: Path, what: dict) -> dict:
+    """What an evaluation that was stopped had measured. Begins the file where there is none."""
+    if not path.exists():
+        path.write_text(json.dumps(["", what]) + "\n")
     found = {}
-    for number, line in enumerate(path.read_text().splitlines() if path.exists() else [], start=1):
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
             part, row = json.loads(line)
-        except ValueError as error:
+            if not isinstance(part, str) or not isinstance(row, dict):
+                raise ValueError("no part of an evaluation")
+        except (TypeError, ValueError) as error:
             raise ValueError(
-                f"line {number} of {path} is damaged. Delete that line to measure it again."
+                f"line {number} of {path} is damaged. Delete that line to measure it again, or the "
+                "file to measure everything."
             ) from error
         found[part] = row
+    if found.pop("", None) != what:
+        raise ValueError(
+            f"{path} was begun with other arguments than {what}. Use the same, or delete the file."
+        )
     return found
 
 
@@ -170,8 +192,8 @@ def draw(
     pictures = drawer.draw(asked, steps=steps, seed=seed, progress=_bar(steps), **settings)
     row = as_image(pictures.permute(1, 2, 0, 3).flatten(2))  # side by side
     factor = 112 // 28 if asks_digits else 256 // 32
-    row.resize((factor * row.width, factor * row.height), Image.Resampling.NEAREST).save(out)
-    print(f"Wrote {out}.")
+    row = row.resize((factor * row.width, factor * row.height), Image.Resampling.NEAREST)
+    _write(row, out)
 
 
 LARGEST = 4_000_000  # pixels of an enlarged photo, unless --force is given
@@ -204,8 +226,7 @@ def enlarge(
         )
     seconds = scaler.estimate(picture.height, picture.width, steps, scale)
     print(f"{picture.width}x{picture.height} to {width}x{height}: about {seconds:.0f} s.")
-    scaler.enlarge(picture, scale, steps, seed, progress=_bar(steps)).save(out)
-    print(f"Wrote {out}.")
+    _write(scaler.enlarge(picture, scale, steps, seed, progress=_bar(steps)), out)
 
 
 @app.command()
@@ -220,20 +241,25 @@ def fill(
         str, typer.Option(help="A shipped checkpoint, or one of your own.")
     ] = "inpainting",
 ) -> None:
-    """Fill a hole in a photo. All other pixels stay as they are."""
+    """Fill a hole in a photo. All other pixels stay as they are, if OUT is a .png."""
     from .datasets.photos import open_photo
     from .pipelines import Mender
 
     _check_out(out)
-    picture, hole = open_photo(photo), open_photo(mask)
+    picture, hole = open_photo(photo), open_photo(mask, background="black")
+    low, high = hole.convert("L").getextrema()
+    if low > 127 or high < 128:
+        raise ValueError(
+            f"{mask} should be white in the hole and black elsewhere, but it is "
+            f"{'white' if low > 127 else 'black'} everywhere."
+        )
     mender = _load(model, Mender, "fills holes")
     if picture.width * picture.height > LARGEST:
         raise ValueError(
             f"{photo} has {picture.width}x{picture.height} pixels, more than "
             f"{LARGEST / 1e6:.0f} megapixels. Cut out the part around the hole."
         )
-    mender.fill(picture, hole, scale, steps, seed, progress=_bar(steps)).save(out)
-    print(f"Wrote {out}.")
+    _write(mender.fill(picture, hole, scale, steps, seed, progress=_bar(steps)), out)
 
 
 def _load(model: str, kind: type, does: str):
@@ -246,14 +272,28 @@ def _load(model: str, kind: type, does: str):
     return pipeline
 
 
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP"}
+FORMATS |= {".tif": "TIFF", ".tiff": "TIFF", ".gif": "GIF"}
+
+
 def _check_out(out: Path) -> None:
     """Before the work is done, not after it."""
-    from PIL import Image
-
-    if out.suffix.lower() not in Image.registered_extensions():
-        raise ValueError(f"OUT should end in .png or another picture's ending, but {out} came.")
+    if out.suffix.lower() not in FORMATS or out.is_dir():
+        raise ValueError(
+            f"OUT should be a picture file that ends in {', '.join(FORMATS)}, but {out} came."
+        )
     if not out.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {out.parent} to write {out.name} into.")
+    if not os.access(out.parent, os.W_OK):
+        raise PermissionError(f"nothing can be written into the folder {out.parent}.")
+
+
+def _write(picture, out: Path) -> None:
+    from .files import replacing
+
+    with replacing(out) as partial:
+        picture.save(partial, format=FORMATS[out.suffix.lower()])
+    print(f"Wrote {out}.")
 
 
 def _bar(steps: int):

@@ -16,6 +16,7 @@ from nbformat import NotebookNode
 
 from . import checks, expect
 from .datasets import data_path
+from .files import replacing
 
 # What stands in place of a solution. It runs, so that an untouched copy reaches its end: a function
 # whose body it is returns None. Give nbgrader's ClearSolutions the same stubs.
@@ -104,7 +105,8 @@ def make_copies(
         if copy.exists() and not force:
             kept.append(copy)
             continue
-        nbformat.write(without_solutions(nbformat.read(path, as_version=4)), copy)
+        with replacing(copy) as partial:
+            nbformat.write(without_solutions(nbformat.read(path, as_version=4)), partial)
         record.pop(path.stem[:2], None)  # started over
         made.append(copy)
     checks.save_solved(record, folder)
@@ -282,13 +284,17 @@ def assign(
     made, kept = {}, []
     for path, graded in references.items():
         source = folder / "source" / path.stem
-        if source.exists():
+        if (folder / "release" / path.stem / path.name).exists():
             kept.append(path.stem)
             continue
-        notebook = _assignment(nbformat.read(path, as_version=4), graded)
+        if (source / path.name).exists():  # an earlier run got only so far
+            notebook = nbformat.read(source / path.name, as_version=4)
+        else:
+            notebook = _assignment(nbformat.read(path, as_version=4), graded)
         points = _exercises(notebook)
-        source.mkdir(parents=True)
-        nbformat.write(notebook, source / path.name)
+        source.mkdir(parents=True, exist_ok=True)
+        with replacing(source / path.name) as partial:
+            nbformat.write(notebook, partial)
         text = INSTRUCTIONS.format(
             title=path.stem,
             name=path.stem,
@@ -366,10 +372,13 @@ def _hand_out(folder: Path) -> None:
     root = package.parent
     if folder.exists() or not (root / "pyproject.toml").exists():
         return
-    folder.mkdir()
+    partial = folder.with_name(f"{folder.name}.partial")  # a run may end in the middle of this
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
     for name in ("pyproject.toml", "constraints.txt", "LICENSE", "README.md"):
-        shutil.copy(root / name, folder)
+        shutil.copy(root / name, partial)
     shutil.copytree(
-        package, folder / package.name, ignore=shutil.ignore_patterns("__pycache__", "*.partial")
+        package, partial / package.name, ignore=shutil.ignore_patterns("__pycache__", "*.partial")
     )
-    shutil.copytree(data, folder / "data", ignore=shutil.ignore_patterns("*.partial"))
+    shutil.copytree(data, partial / "data", ignore=shutil.ignore_patterns("*.partial"))
+    partial.rename(folder)

@@ -243,13 +243,26 @@ COMPARED = {
 FEW = 10
 
 
+def _photos_of(data: Path | None, least: int) -> list[Tensor]:
+    """The photos of a folder, which should be two or more (for an interval) and large enough."""
+    if data is None:
+        raise ValueError("--data should be a folder of photos, such as BSD100, but none was given.")
+    pictures = photos(data)
+    small = [tuple(p.shape[1:]) for p in pictures if min(p.shape[1:]) < least]
+    if small or len(pictures) < 2:
+        found = f"one of {small[0][0]}x{small[0][1]}" if small else "a single one"
+        raise ValueError(
+            f"{data} should hold two photos or more, each at least {least} pixels high and wide, "
+            f"but {found} came."
+        )
+    return pictures
+
+
 def photo_parts(data: Path | None, model: str = "super-resolution") -> Iterator[Part]:
     """BSD100, x4, luma in 0..255, 4 pixels cropped: bicubic and back-projection on the whole
     photos; 8 samples of the middle 112x112 pixels of each; other settings and routes on the first
     10 of these."""
-    if data is None:
-        raise ValueError("--data should be a folder of photos, such as BSD100, but none was given.")
-    pictures = photos(data)
+    pictures = _photos_of(data, CROP)
 
     def baselines() -> dict:
         errors = {"bicubic": [], "back_projection": []}
@@ -359,8 +372,6 @@ def hole_parts(data: Path | None, model: str = "inpainting") -> Iterator[Part]:
     """The middle 64x64 pixels of each photo, with a hole of 24x24 in their middle: 8 samples at
     scale 1, and scikit-image's biharmonic fill; errors in the hole, over all three colours in
     0..255."""
-    if data is None:
-        raise ValueError("--data should be a folder of photos, such as BSD100, but none was given.")
     hole = torch.zeros(1, 1, 64, 64, dtype=torch.bool)
     hole[..., 20:44, 20:44] = True
 
@@ -386,7 +397,7 @@ def hole_parts(data: Path | None, model: str = "inpainting") -> Iterator[Part]:
             "known_changed": int((torch.where(hole, 0, samples - real) != 0).sum()),
         }
 
-    for number, picture in enumerate(photos(data)):
+    for number, picture in enumerate(_photos_of(data, 64)):
         for scale in (1.0, 1.5, 2.0):
             if scale == 1 or number < FEW:
                 yield f"scale {scale:g}: {number}", partial(measure, picture, scale)

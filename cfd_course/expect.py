@@ -2,6 +2,7 @@
 
 import math
 import reprlib
+import sys
 
 import torch
 
@@ -77,7 +78,7 @@ def number(name, value, low=-math.inf, high=math.inf, advice="") -> float:
     """Pass on a finite number between low and high, both included."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} should be a number, but {describe(value)} came. {advice}".strip())
-    if not math.isfinite(value) or not low <= value <= high:
+    if not low <= value <= high or not abs(value) <= sys.float_info.max:
         span = "finite" if low == -math.inf and high == math.inf else f"in {low:g}..{high:g}"
         raise ValueError(f"{name} should be {span}, but {value} came. {advice}".strip())
     return value

@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import shutil
 import sqlite3
+import stat
 import sys
 import tempfile
 import time
@@ -34,8 +35,10 @@ from .classroom import exercise_of, lessons, needed
 try:
     from nbgrader.api import Gradebook, MissingEntry
     from nbgrader.converters import Autograde, GenerateAssignment, GenerateFeedback
+    from nbgrader.converters.base import NbGraderException
     from nbgrader.coursedir import CourseDirectory
     from nbgrader.preprocessors import Execute, NbGraderPreprocessor
+    from sqlalchemy.exc import DatabaseError
 except ImportError as error:
     raise ImportError(
         "assignments and grading need nbgrader. Install the course with its extra for teachers: "
@@ -212,7 +215,13 @@ def release(folder: Path, names: list[str]) -> None:
             course = CourseDirectory(config=config, assignment_id=name)
             app = GenerateAssignment(coursedir=course, config=config)
             app.log.setLevel(logging.WARNING)
-            app.start()
+            try:
+                app.start()
+            except NbGraderException as error:
+                raise ValueError(
+                    f"nbgrader could not make {folder / 'release' / name}: what it logged above "
+                    "says why. Mend that, and run the same command again."
+                ) from error
 
 
 def configuration(folder: Path, root: Path | None = None) -> Config:
@@ -223,11 +232,37 @@ def configuration(folder: Path, root: Path | None = None) -> Config:
             f"{folder} is no course folder: it has no {file.name}. Make one with `python -m "
             "cfd_course assign --to FOLDER`."
         )
-    config = PyFileConfigLoader(file.name, path=str(folder)).load_config()
+    try:
+        config = PyFileConfigLoader(file.name, path=str(folder)).load_config()
+    except Exception as error:  # it is Python, and may hold any mistake
+        raise ValueError(f"{file} cannot be read: {type(error).__name__}: {error}") from error
     config.CourseDirectory.root = str((root or folder).resolve())
     if root is not None:
         config.CourseDirectory.db_url = f"sqlite:///{root.resolve() / 'gradebook.db'}"
     return config
+
+
+@contextlib.contextmanager
+def open_gradebook(config: Config) -> Iterator[Gradebook]:
+    """The gradebook of a course, which must be there. A damaged file is named in the error."""
+    url = CourseDirectory(config=config).db_url
+    if not url.startswith("sqlite:///"):
+        raise ValueError(
+            f"the gradebook should be an SQLite file, but {url} came. Use `nbgrader autograde` "
+            "with others."
+        )
+    path = Path(url.removeprefix("sqlite:///"))
+    if not path.is_file():  # nbgrader would make an empty one
+        raise FileNotFoundError(
+            f"there is no gradebook {path}. Put it back from a copy: all marks are in it."
+        )
+    try:
+        with Gradebook(url, config.CourseDirectory.course_id) as book:
+            yield book
+    except DatabaseError as error:
+        raise ValueError(
+            f"{path} cannot be read as a gradebook: put it back from a copy. ({error.orig})"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -264,33 +299,41 @@ def grade(
     """
     folder = Path(folder)
     config = configuration(folder)
-    gradebook = CourseDirectory(config=config).db_url
-    if not gradebook.startswith("sqlite:///"):
-        raise ValueError(
-            f"the gradebook should be an SQLite file, but {gradebook} came. Use `nbgrader "
-            "autograde` with others."
-        )
     workers = expect.whole("workers", os.cpu_count() or 1 if workers is None else workers, 1)
-    with Gradebook(gradebook, config.CourseDirectory.course_id) as book:
+    with open_gradebook(config) as book:
         assignments = {assignment.name for assignment in book.assignments}
-    found = [
-        path
-        for path in sorted(folder.glob("submitted/*/*"))
-        if path.is_dir() and path.name in assignments and (force or _is_new(folder, path))
-    ]
+    handed_in = sorted(folder.glob("submitted/*/*"))
+    there = [path for path in handed_in if path.is_dir() and path.name in assignments]
+    found = [path for path in there if force or _is_new(folder, path)]
+    astray = [path for path in sorted(folder.glob("submitted/*")) if path.is_file()]
+    astray += [path for path in handed_in if path not in there]
 
     def run():
+        for path in astray:
+            problem = (
+                "nothing is graded there. No mark was changed; it should be "
+                "submitted/STUDENT/LESSON/LESSON.ipynb, with the name of a lesson that was assigned"
+            )
+            yield Graded(path.parent.name, path.name, 0.0, 0.0, problem)
+        running = _Running()
         with ThreadPoolExecutor(workers) as pool:
-            waiting = {pool.submit(_in_its_own_process, folder, path): path for path in found}
-            for done in as_completed(waiting):
-                student, assignment = waiting[done].parent.name, waiting[done].name
-                work, problem, finished = done.result()
-                if not finished:
-                    problem = f"{problem}. No mark was changed; {work / 'log'} says more"
-                    yield Graded(student, assignment, 0.0, 0.0, problem)
-                    continue
-                yield _merge(folder, gradebook, config, work, student, assignment, problem)
-                shutil.rmtree(work, ignore_errors=True)
+            waiting = {
+                pool.submit(_in_its_own_process, folder, path, running): path for path in found
+            }
+            try:
+                for done in as_completed(waiting):
+                    student, assignment = waiting[done].parent.name, waiting[done].name
+                    work, problem, finished = done.result()
+                    if not finished:
+                        problem = f"{problem}. No mark was changed; {work / 'log'} says more"
+                        yield Graded(student, assignment, 0.0, 0.0, problem)
+                        continue
+                    yield _merge(folder, config, work, student, assignment, problem)
+                    shutil.rmtree(work, ignore_errors=True)
+            except BaseException:  # Ctrl-C too: whoever still waits need not be graded now
+                pool.shutdown(wait=False, cancel_futures=True)
+                running.stop()
+                raise
 
     return len(found), run()
 
@@ -300,7 +343,8 @@ def _is_new(folder: Path, submission: Path) -> bool:
     graded = folder / "autograded" / student / assignment / f"{assignment}.ipynb"
     if not graded.exists():
         return True
-    newest = max(path.stat().st_mtime for path in [submission, *submission.rglob("*")])
+    # Of a link itself: where it points to there may be nothing.
+    newest = max(path.lstat().st_mtime for path in [submission, *submission.rglob("*")])
     return newest > graded.stat().st_mtime
 
 
@@ -311,25 +355,47 @@ if _FORKS:
     _CONTEXT.set_forkserver_preload(["cfd_course.grading"])
 
 
-def _in_its_own_process(folder: Path, submission: Path) -> tuple[Path, str | None, bool]:
+class _Running(set):
+    """The processes that are grading. Once stopped, they are ended and none begins any more."""
+
+    stopped = False
+
+    def stop(self):
+        self.stopped = True
+        for process in list(self):
+            _end(process.pid)
+
+
+def _in_its_own_process(
+    folder: Path, submission: Path, running: _Running
+) -> tuple[Path, str | None, bool]:
     """Grade a submission. Returns the folder with the results, why it could not be graded as it
     came (then an empty notebook was graded in its place), and whether that worked."""
     seconds = configuration(folder).Judge.get("seconds", 600) + SPARE
-    problem = None
+    unreadable = None
     for last in (False, True):
         work = Path(tempfile.mkdtemp(prefix="grading-"))
-        process = _CONTEXT.Process(target=_grade_one, args=(folder, submission, work, problem))
+        process = _CONTEXT.Process(target=_grade_one, args=(folder, submission, work, unreadable))
         process.start()
+        running.add(process)
+        if running.stopped:  # between the last look and now
+            running.stop()
         process.join(seconds)
         if process.is_alive():
+            unreadable = "grading it took too long"
             _end(process.pid)
             process.join()
+        running.discard(process)
         if process.exitcode == 0:
-            return work, problem, True
-        why = work / "problem"
-        problem = why.read_text() if why.exists() else "grading it took too long or broke down"
-        if not last:
+            return work, unreadable, True
+        # What is not the student's fault, a full disk or a killed process, gets a second try.
+        why, said = work / "problem", work / "unreadable"
+        unreadable = said.read_text() if said.exists() else unreadable
+        problem = why.read_text() if why.exists() else unreadable or "grading it broke down"
+        if running.stopped or not last:
             shutil.rmtree(work, ignore_errors=True)
+        if running.stopped:
+            break
     return work, problem, False
 
 
@@ -351,10 +417,14 @@ def _grade_one(folder: Path, submission: Path, work: Path, problem: str | None) 
     config = configuration(folder, work)
     student, assignment = submission.parent.name, submission.name
     copy = work / "submitted" / student / assignment
-    shutil.copytree(submission, copy, symlinks=True)
     try:
+        shutil.copytree(submission, copy, ignore=_not_files)
         if problem is None:
-            _check_readable(copy / f"{assignment}.ipynb")
+            try:
+                _check_readable(copy / f"{assignment}.ipynb")
+            except ValueError as error:
+                (work / "unreadable").write_text(str(error))
+                raise
         else:
             _put_empty(folder, assignment, copy, problem)
         gradebook = CourseDirectory(config=configuration(folder)).db_url
@@ -376,8 +446,14 @@ def _grade_one(folder: Path, submission: Path, work: Path, problem: str | None) 
         raise SystemExit(1) from None
 
 
+def _not_files(folder: str, names: list[str]) -> list[str]:
+    """Links, pipes and the like: what they lead to is not the student's to hand in."""
+    kinds = {name: os.lstat(os.path.join(folder, name)).st_mode for name in names}
+    return [name for name, mode in kinds.items() if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))]
+
+
 def _check_readable(path: Path) -> None:
-    if not path.is_file() or path.is_symlink():
+    if not path.is_file():
         raise ValueError(f"there is no file {path.name} in it")
     try:
         notebook = nbformat.read(path, as_version=4)
@@ -396,12 +472,12 @@ def _put_empty(folder: Path, assignment: str, copy: Path, problem: str) -> None:
     nbformat.write(notebook, path)
 
 
-def _merge(folder, gradebook, config, work, student, assignment, problem) -> Graded:
+def _merge(folder, config, work, student, assignment, problem) -> Graded:
     """Put the marks of a submission into the gradebook and its files into the course folder."""
     course = config.CourseDirectory.course_id
     with (
         warnings.catch_warnings(),
-        Gradebook(gradebook, course) as book,
+        open_gradebook(config) as book,
         Gradebook(f"sqlite:///{work / 'gradebook.db'}", course) as copy,
     ):
         warnings.simplefilter("ignore")  # nbgrader's way with SQLAlchemy is not ours to mend

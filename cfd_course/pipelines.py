@@ -45,7 +45,7 @@ def start_noise(count: int, shape: tuple[int, ...], seed: int = 0) -> Tensor:
         raise TypeError(f"shape should be a tuple of sizes, but {expect.describe(shape)} came.")
     for size in shape:
         expect.whole("each size in shape", size, 1)
-    expect.whole("seed", seed, 0)
+    expect.whole("seed", seed, 0, 2**32 - count, "torch tells no larger ones apart.")
     return torch.stack(
         [
             torch.randn(shape, generator=torch.Generator().manual_seed(seed + index))
@@ -179,7 +179,8 @@ def to_enlarge(pictures: Tensor) -> tuple[Tensor, Condition]:
     return GAIN * (pictures - coarse), Condition(image=coarse)
 
 
-# The network of inpainting draws HOLE_GAIN times what the smooth filling lacks, likewise.
+# The network of inpainting draws HOLE_GAIN times what the smooth filling lacks, likewise. Photos'
+# recipe asks for three times as much, or all but the faintest noise would drown their fine detail.
 HOLE_GAIN = 2.0
 
 
@@ -190,8 +191,8 @@ def with_hole(pictures: Tensor, mask: Tensor) -> Condition:
     return Condition(image=torch.cat([smooth_fill(pictures, mask), 2.0 * mask - 1], dim=1))
 
 
-def to_fill(pictures: Tensor) -> tuple[Tensor, Condition]:
-    """What inpainting learns from square pictures [B, C, H, W]: HOLE_GAIN times what the smooth
+def to_fill(pictures: Tensor, gain: float = HOLE_GAIN) -> tuple[Tensor, Condition]:
+    """What inpainting learns from square pictures [B, C, H, W]: `gain` times what the smooth
     filling of a hole lacks, which is nothing at known pixels; given that filling and the hole.
 
     Half the holes are boxes, from a quarter to a half of the picture in one direction and from that
@@ -215,7 +216,7 @@ def to_fill(pictures: Tensor) -> tuple[Tensor, Condition]:
     )
     kind = torch.randint(4, (count,))
     condition = with_hole(pictures, kinds[kind, torch.arange(count)])
-    return HOLE_GAIN * (pictures - condition.image[:, :-1]), condition
+    return gain * (pictures - condition.image[:, :-1]), condition
 
 
 class Scaler:
@@ -271,6 +272,8 @@ class Scaler:
     ) -> float:
         """About how many seconds it takes to enlarge a photo of this size, from one batch of tiles
         that it tries."""
+        timesteps(self.schedule, steps, POWER)  # says what is wrong with steps
+        expect.number("scale", scale)
         tiles = steps * (1 if scale in (0, 1) else 2)
         for side in (self.factor * height, self.factor * width):
             tiles *= (side + self.tiled.padding(side) - self.tiled.size) // self.tiled.stride + 1
@@ -283,10 +286,18 @@ class Scaler:
 class Mender:
     """Fills holes in pictures."""
 
-    def __init__(self, network: nn.Module, schedule: NoiseSchedule, channels: int, size: int):
+    def __init__(
+        self,
+        network: nn.Module,
+        schedule: NoiseSchedule,
+        channels: int,
+        size: int,
+        gain: float = HOLE_GAIN,
+    ):
         self.tiled = Tiled(network, size, size // 2)
         self.schedule = schedule
         self.channels = channels
+        self.gain = gain
 
     def fill(
         self,
@@ -346,14 +357,14 @@ class Mender:
         smooth = condition.image[:, :-1]
 
         def keep(x_0: Tensor) -> Tensor:
-            picture = (smooth + x_0 / HOLE_GAIN).clamp(-1, 1)
-            return torch.where(hole, HOLE_GAIN * (picture - smooth), 0)
+            picture = (smooth + x_0 / self.gain).clamp(-1, 1)
+            return torch.where(hole, self.gain * (picture - smooth), 0)
 
         denoise = guide(self.tiled, condition, scale)
         visited = timesteps(self.schedule, steps, POWER)
         x_T = start_noise(len(known), tuple(known.shape[1:]), seed)
         x_0 = _run(progress, denoise, self.schedule, x_T, visited, keep)
-        return torch.where(hole, smooth + x_0 / HOLE_GAIN, known)
+        return torch.where(hole, smooth + x_0 / self.gain, known)
 
 
 def _as_pictures(photo, channels: int = 3) -> Tensor:
@@ -381,6 +392,11 @@ def _as_mask(mask, pictures: Tensor) -> Tensor:
             raise ValueError(
                 f"mask should be as large as the photo, {width}x{height} pixels, but "
                 f"{mask.width}x{mask.height} came."
+            )
+        if mask.mode.startswith(("I", "F")):
+            raise ValueError(
+                f"mask should have 8 bits, but one of mode {mask.mode!r} came. "
+                "datasets.photos.open_photo converts it."
             )
         return as_tensor(mask.convert("L")) > 0
     return expect.tensor("mask", mask, (len(pictures), 1, *pictures.shape[2:]), "bool")
@@ -469,9 +485,21 @@ def load(name: str | Path):
                 f"but {name!r} came."
             ) from error
     weights, recipe = load_checkpoint(path)
-    network = build(recipe)
+    try:
+        network = build(recipe)
+        pipeline = _around(network, recipe)
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"{path} holds a recipe that cannot be followed here: is it of another version of the "
+            f"course? ({type(error).__name__}: {error})"
+        ) from error
     load_weights(network, weights, path)
     network.eval().requires_grad_(False)
+    return pipeline
+
+
+def _around(network: nn.Module, recipe: dict):
+    """A network with what belongs around it."""
     kind = recipe["name"]
     if kind == "digit-judge":
         return network
@@ -483,4 +511,4 @@ def load(name: str | Path):
     if kind.startswith("super-resolution"):
         return Scaler(network, schedule, recipe["size"])
     channels = recipe["network"].get("image_channels", 3)
-    return Mender(network, schedule, channels, recipe["size"])
+    return Mender(network, schedule, channels, recipe["size"], recipe.get("gain", HOLE_GAIN))

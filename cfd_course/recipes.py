@@ -1,7 +1,8 @@
 """How each shipped checkpoint is trained: what `python -m cfd_course train NAME` runs."""
 
+import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -10,10 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from . import expect
 from .datasets import batches
 from .datasets.digits import digit_condition, digits
 from .datasets.photos import crops, photos
 from .datasets.shapes import SceneStream
+from .files import replacing
 from .pipelines import build, build_schedule, to_enlarge, to_fill
 from .text import tokenise
 from .training import faster_precision, load_checkpoint, load_weights, save_checkpoint, train
@@ -35,7 +38,9 @@ def _photo_stream(prepare):
                 "--data should be a folder of pictures to train on, such as the train and test "
                 "parts of BSDS500, but none was given."
             )
-        return crops(photos(data), recipe["size"], recipe["batch"], prepare, repeats=8)
+        settings = {"gain": recipe["gain"]} if "gain" in recipe else {}
+        prepared = partial(prepare, **settings)
+        return crops(photos(data), recipe["size"], recipe["batch"], prepared, repeats=8)
 
     return stream
 
@@ -155,6 +160,7 @@ DIFFUSION = {
         {
             **_with(_SUPER_RESOLUTION, attention=[2], condition_channels=4),
             "target": "velocity",
+            "gain": 2.0,
         },
         5_000,
         _photo_stream(to_fill),
@@ -184,19 +190,19 @@ def train_network(
     network, recipe = _begin({"name": name, **recipe}, start, seed)
     stream = stream_of(recipe, data)
     schedule = build_schedule(recipe)
-    # Some processors gain from bfloat16 and others lose. What the first run of a training measured
-    # holds for all its runs, so that a resumed one ends with the same weights.
-    choice = folder / "precision.txt"
-    if not choice.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        choice.write_text(faster_precision(network, schedule, next(iter(stream))))
+    begun = {"recipe": recipe, "data": data and str(data), "from": start and str(start)}
+    precision = _settled(
+        folder / "begun.json",
+        begun,
+        lambda: faster_precision(network, schedule, next(iter(stream))),
+    )
     began, first = time.monotonic(), None
     for step in train(
         network,
         schedule,
         stream,
         steps,
-        precision=choice.read_text(),
+        precision=precision,
         seed=seed,
         folder=folder,
         drop=recipe["drop"],
@@ -208,14 +214,38 @@ def train_network(
         yield step.number, step.loss
     recipe["sittings"].append(
         {
-            "steps": steps,
+            "steps": step.number,
             "seed": seed,
-            "precision": choice.read_text(),
+            "precision": precision,
             "resumed_at_step": first - 1,
             "seconds": round(time.monotonic() - began),
         }
     )
     save_checkpoint(out, step.average, recipe)
+
+
+def _settled(path: Path, begun: dict, measure: Callable[[], str]) -> str:
+    """The precision of a training. Some processors gain from bfloat16 and others lose: what its
+    first run measured holds for all its runs, so that a resumed one ends with the same weights.
+    And all must begin with the same recipe, data and weights."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as partial:
+            partial.write_text(json.dumps({**begun, "precision": measure()}, indent=1) + "\n")
+    try:
+        before = json.loads(path.read_text())
+        precision = expect.choice("its precision", before.pop("precision"), ("no", "bf16"))
+    except (AttributeError, KeyError, ValueError) as error:
+        raise ValueError(
+            f"{path} cannot be read. Move the folder {path.parent} away to start again. ({error})"
+        ) from error
+    for key, value in json.loads(json.dumps(begun)).items():
+        if before.get(key) != value:
+            raise ValueError(
+                f"the training in {path.parent} was begun with another {key}: {before.get(key)}, "
+                f"not {value}. Use the same, or another --folder."
+            )
+    return precision
 
 
 def _begin(recipe: dict, start: Path | None, seed: int) -> tuple[nn.Module, dict]:
@@ -226,7 +256,7 @@ def _begin(recipe: dict, start: Path | None, seed: int) -> tuple[nn.Module, dict
     if start is not None:
         weights, earlier = load_checkpoint(start)
         load_weights(network, weights, start)
-        sittings = earlier["sittings"]
+        sittings = earlier.get("sittings", [])
     return network, {**recipe, "sittings": sittings}
 
 

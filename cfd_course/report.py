@@ -9,12 +9,10 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import nbformat
-from nbgrader.api import Gradebook
-from nbgrader.coursedir import CourseDirectory
 
 from .classroom import exercise_of
 from .figures import COLOURS, STYLE, png
-from .grading import configuration
+from .grading import configuration, open_gradebook
 
 COMMONEST = 12  # mistakes to show of an exercise
 PAGE = """<!doctype html>
@@ -30,7 +28,7 @@ def report(folder: str | Path) -> list[Path]:
     """Write moodle.csv, canvas.csv and class.html into a course folder. Returns their paths."""
     folder = Path(folder)
     config = configuration(folder)
-    with Gradebook(CourseDirectory(config=config).db_url, config.CourseDirectory.course_id) as book:
+    with open_gradebook(config) as book:
         assignments = sorted(book.assignments, key=lambda assignment: assignment.name)
         names = [(assignment.name, assignment.max_score) for assignment in assignments]
         students = [(student, _scores(student)) for student in book.students]
@@ -132,7 +130,11 @@ def _mistakes(folder: Path, assignment: str) -> dict[str, Counter]:
     """For each exercise how often each verdict came, from the graded notebooks."""
     found = defaultdict(Counter)
     for path in folder.glob(f"autograded/*/{assignment}/{assignment}.ipynb"):
-        for cell in nbformat.read(path, as_version=4).cells:
+        try:
+            notebook = nbformat.read(path, as_version=4)
+        except Exception as error:  # nbformat has many ways to say so
+            raise ValueError(f"{path} is damaged: grade with --force. ({error})") from error
+        for cell in notebook.cells:
             name, kind = exercise_of(cell)
             said = "".join(o.get("text", "") for o in cell.get("outputs", [])).strip()
             if kind == "graded" and ": not yet. " in said:

@@ -3,7 +3,6 @@
 import copy
 import json
 import math
-import os
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from . import expect
 from .conditions import Condition
+from .files import replacing
 from .schedule import NoiseSchedule
 
 
@@ -196,6 +196,12 @@ def train(
             # Early averages forget fast, or they would remember the random start.
             update_average(average, network, min(decay, (1 + number) / (10 + number)))
             loss = accelerator.reduce(error.detach(), "mean").item()
+            if not math.isfinite(loss):
+                kept = "" if path is None else f" {path} keeps the last state before that."
+                raise ValueError(
+                    f"the loss of step {number} is {loss}: the training has gone astray.{kept} "
+                    "Look for such numbers in the batches, or train with a smaller learning rate."
+                )
             if path is not None and (number % save_every == 0 or number == steps):
                 if accelerator.is_main_process:
                     _save(path, number, loss, settings, network, average, optimizer)
@@ -311,8 +317,19 @@ def _save(path: Path, number, loss, settings, network, average, optimizer) -> No
         "average": average.state_dict(),
         "optimizer": optimizer.state_dict(),
     }
-    with _replacing(path) as partial:
+    with _disk(path), replacing(path) as partial:
         torch.save(state, partial)
+
+
+@contextmanager
+def _disk(path: Path):
+    """torch and safetensors have errors of their own for a disk that is full."""
+    try:
+        yield
+    except (RuntimeError, safetensors.SafetensorError) as error:
+        raise OSError(
+            f"{path} could not be written; what was there is kept. Is the disk full? ({error})"
+        ) from error
 
 
 def _resume(path: Path, settings, network, average, optimizer) -> tuple[int, float]:
@@ -320,6 +337,9 @@ def _resume(path: Path, settings, network, average, optimizer) -> tuple[int, flo
         state = torch.load(path, map_location="cpu", weights_only=True)
         number, loss, before = state["number"], state["loss"], dict(state["settings"])
         weights, averaged, moments = state["network"], state["average"], state["optimizer"]
+        expect.whole("its step", number, 1)
+        for part in (weights, averaged, moments):
+            expect.instance("each part of it", part, dict)
     except Exception as error:  # torch.load raises half a dozen kinds for a damaged file
         raise ValueError(
             f"{path} cannot be read as a training state. Move it away to start again. ({error})"
@@ -336,28 +356,14 @@ def _resume(path: Path, settings, network, average, optimizer) -> tuple[int, flo
         )
     load_weights(network, weights, path)
     load_weights(average, averaged, path)
-    optimizer.load_state_dict(moments)
+    try:
+        optimizer.load_state_dict(moments)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"{path} holds the optimizer's state of another training. Move it away to start again. "
+            f"({error})"
+        ) from error
     return number, loss
-
-
-class _replacing:
-    """A path to write to; on success the file takes its final name in one move, so that there is
-    never half a file under that name, whenever the process dies."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-
-    def __enter__(self) -> Path:
-        return self.partial
-
-    def __exit__(self, kind, error, trace):
-        if kind is None:
-            with open(self.partial, "rb") as file:
-                os.fsync(file.fileno())
-            os.replace(self.partial, self.path)
-        else:
-            self.partial.unlink(missing_ok=True)
 
 
 def save_checkpoint(path: str | Path, network: nn.Module, recipe: dict) -> None:
@@ -377,7 +383,7 @@ def save_checkpoint(path: str | Path, network: nn.Module, recipe: dict) -> None:
                 "not saved: its training has gone astray."
             )
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _replacing(path) as partial:
+    with _disk(path), replacing(path) as partial:
         safetensors.torch.save_file(weights, partial, metadata={"recipe": json.dumps(recipe)})
 
 
@@ -418,4 +424,9 @@ def load_weights(network: nn.Module, weights: dict[str, Tensor], path: str | Pat
         raise ValueError(
             f"{path} belongs to another network: {'; '.join(sorted(problems)[:3])}{more}."
         )
+    for name, weight in weights.items():
+        if weight.is_complex() or not bool(weight.isfinite().all()):
+            raise ValueError(
+                f"{path} is damaged: {name} holds numbers that are none. Fetch or train it again."
+            )
     network.load_state_dict(weights)

@@ -449,6 +449,103 @@ def test_a_submission_that_holds_everybody_up_is_ended(tmp_path, monkeypatch):
     assert "took too long" in results["endless_cell"].problem
 
 
+@pytest.fixture
+def one_exercise(tmp_path):
+    """A course with one exercise, and two perfect submissions, graded."""
+    grading = pytest.importorskip("cfd_course.grading", reason="nbgrader is missing")
+    classroom.assign(tmp_path, ["01"], ["snr"])
+    for name in ("ada", "bob"):
+        STUDENTS["perfect"].hand_in(tmp_path, name)
+    count, results = grading.grade(tmp_path, workers=1)
+    assert count == 2 and [each.score for each in results] == [1.0, 1.0]
+    return grading, tmp_path
+
+
+def test_what_is_not_the_students_fault_changes_no_mark(one_exercise, monkeypatch):
+    """Grading breaks down once: it is tried again. Twice: the mark stays, and it is said."""
+    grading, course = one_exercise
+    make, broken = grading._CONTEXT.Process, {"ada": 1, "bob": 2}
+
+    def process(target, args):
+        student = args[1].parent.name
+        broken[student] -= 1
+        if broken[student] >= 0:
+            return make(target=os._exit, args=(9,))
+        return make(target=target, args=args)
+
+    monkeypatch.setattr(grading._CONTEXT, "Process", process)
+    results = {each.student: each for each in grading.grade(course, workers=1, force=True)[1]}
+    assert (results["ada"].score, results["ada"].problem) == (1.0, None)
+    assert "No mark was changed" in results["bob"].problem
+    assert {mark for mark, _ in grades(course).values()} == {1.0}
+
+
+def test_what_lies_where_nothing_is_graded_is_named(one_exercise):
+    grading, course = one_exercise
+    os.symlink("/nowhere", course / "submitted" / "ada" / ONE / "link")
+    os.mkfifo(course / "submitted" / "ada" / ONE / "pipe")
+    (course / "submitted" / "ada" / "01_forward").mkdir()
+    (course / "submitted" / "carl.ipynb").write_text("{}")
+    (course / "submitted" / "bob" / f"{ONE}.ipynb").write_text("{}")
+    count, results = grading.grade(course, workers=1)
+    results = {(each.student, each.assignment): each for each in results}
+    assert count == 1 and results.pop(("ada", ONE)).score == 1.0
+    assert set(results) == {
+        ("ada", "01_forward"),
+        ("submitted", "carl.ipynb"),
+        ("bob", f"{ONE}.ipynb"),
+    }
+    assert all("submitted/STUDENT/LESSON" in each.problem for each in results.values())
+
+
+def test_grading_stops_when_it_is_told_to(one_exercise):
+    grading, course = one_exercise
+    results = grading.grade(course, workers=1, force=True)[1]
+    next(results)
+    with pytest.raises(KeyboardInterrupt):
+        results.throw(KeyboardInterrupt)
+    assert not list(results)
+
+
+def test_a_gradebook_that_is_gone_or_damaged_is_named(one_exercise):
+    from cfd_course.report import report
+
+    grading, course = one_exercise
+    book = course / "gradebook.db"
+    kept = book.read_bytes()
+    book.write_bytes(b"no database" * 100)
+    for command in (grading.grade, report):
+        with pytest.raises(ValueError, match="gradebook.db cannot be read as a gradebook"):
+            command(course)
+    book.unlink()
+    for command in (grading.grade, report):
+        with pytest.raises(FileNotFoundError, match="there is no gradebook"):
+            command(course)
+    assert not book.exists()
+    book.write_bytes(kept)
+    damaged = course / "autograded" / "ada" / ONE / f"{ONE}.ipynb"
+    damaged.write_text("")
+    with pytest.raises(ValueError, match="is damaged: grade with --force"):
+        report(course)
+    settings = course / "nbgrader_config.py"
+    settings.write_text(settings.read_text() + "(\n")
+    with pytest.raises(ValueError, match="nbgrader_config.py cannot be read: SyntaxError"):
+        grading.grade(course)
+
+
+def test_an_assignment_that_was_interrupted_is_made_again(tmp_path):
+    pytest.importorskip("nbgrader", reason="nbgrader is missing")
+    classroom.assign(tmp_path, ["01"], ["snr"])
+    shutil.rmtree(tmp_path / "release")
+    shutil.rmtree(tmp_path / "handout")
+    (tmp_path / "handout.partial").mkdir()
+    assert classroom.assign(tmp_path, ["01"]) == ({ONE: 1}, [])  # as it was begun
+    assert (tmp_path / "release" / ONE / f"{ONE}.ipynb").exists()
+    assert (tmp_path / "handout" / "data").is_dir()
+    assert not (tmp_path / "handout.partial").exists()
+    assert classroom.assign(tmp_path, ["01"]) == ({}, [ONE])
+
+
 @pytest.mark.parametrize("name", ["checks_patched", "metadata_ruined"])
 def test_nbgraders_own_command_gives_the_same_marks(graded, name):
     course, _ = graded

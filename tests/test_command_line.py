@@ -210,8 +210,9 @@ def test_fill_leaves_the_rest_as_it_was(run, model, picture):
 
 
 def test_fill_refuses_a_mask_of_another_size(run, model, picture):
-    photo, mask = picture("photo.png"), picture("mask.png", "L", size=(3, 1))
-    result = run("fill", photo, mask, "a.png", "--model", model("inpainting"))
+    photo = picture("photo.png")
+    Image.fromarray(np.array([[0, 255, 255]], np.uint8)).save("mask.png")
+    result = run("fill", photo, "mask.png", "a.png", "--model", model("inpainting"))
     assert result.exit_code == 1
     assert "mask should be as large as the photo, 20x12 pixels, but 3x1 came" in result.stderr
 
@@ -238,6 +239,87 @@ def test_evaluate_goes_on_where_it_was_stopped(run, monkeypatch):
     saved = json.loads(Path("data/results/digits.json").read_text())
     assert saved == {"found": {name: {"name": name, "data": "full"} for name in "ab"}}
     assert list(Path("data/results").iterdir()) == [Path("data/results/digits.json")]
+
+
+def test_evaluate_never_mixes_two_evaluations(run, monkeypatch):
+    def parts(data, model="digits"):
+        yield "a", lambda: {"model": model, "data": str(data)}
+        yield "b", lambda: 1 / 0
+
+    monkeypatch.setitem(evaluations.EVALUATIONS, "digits", (parts, lambda found: found))
+    assert isinstance(run("evaluate", "digits", "--data", "full").exception, ZeroDivisionError)
+    result = run("evaluate", "digits", "--data", "other")
+    partial = Path("data/results/digits.json.partial")
+    assert result.exit_code == 1 and f"{partial} was begun with other arguments" in result.stderr
+    lines = partial.read_text()
+    for damaged in ("null", '[["a"], 1]', '["a", null]', "\udcff"):
+        partial.write_bytes((lines + damaged).encode(errors="surrogateescape"))
+        result = run("evaluate", "digits", "--data", "full")
+        assert result.exit_code == 1 and "line 3 of" in result.stderr
+
+
+def test_photos_to_evaluate_on_are_several_and_large(run, picture):
+    Path("photos").mkdir()
+    for name, size, said in (
+        ("a", (90, 64), "but a single one came"),
+        ("b", (90, 63), "at least 64 pixels high and wide, but one of 63x90 came"),
+    ):
+        picture(f"photos/{name}.png", size=size)
+        result = run("evaluate", "inpainting", "--data", "photos")
+        assert result.exit_code == 1 and said in result.stderr
+
+
+def test_the_result_of_an_evaluation_may_have_any_name(run, monkeypatch):
+    def parts(data):
+        yield "a", lambda: {"found": 1}
+
+    monkeypatch.setitem(evaluations.EVALUATIONS, "digits", (parts, lambda found: found))
+    assert run("evaluate", "digits", "--out", "my.partial").exit_code == 0
+    assert json.loads(Path("my.partial").read_text()) == {"a": {"found": 1}}
+    assert not Path("my.partial.partial").exists()
+
+
+def test_a_training_goes_on_as_it_began_or_not_at_all(run, small):
+    words = ("train", "digits", "--folder", "state")
+    assert run(*words, "--steps", 3).exit_code == 0
+    result = run(*words, "--steps", 1)
+    assert result.exit_code == 0, result.output
+    (sitting,) = load_checkpoint(Path("state/digits.safetensors"))[1]["sittings"]
+    assert sitting["steps"] == 3  # what the network had, not what was asked for
+    result = run(*words, "--steps", 5, "--from", small)
+    assert "the training in state was begun with another from: None" in result.stderr
+    Path("state/begun.json").write_text("{}")
+    result = run(*words, "--steps", 5)
+    assert result.exit_code == 1 and "begun.json cannot be read" in result.stderr
+
+
+def test_a_full_disk_leaves_what_was_there(run, small, monkeypatch):
+    Path("a.png").write_text("an older picture")
+
+    def full(self, path, format):
+        Path(path).write_text("half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    result = run("draw", "3", "a.png", "--model", small, "--steps", 1)
+    assert result.exit_code == 1 and "no space left" in result.stderr
+    assert Path("a.png").read_text() == "an older picture"
+    assert [path.name for path in Path().glob("a.png*")] == ["a.png"]
+
+
+def test_what_is_transparent_in_a_mask_is_no_hole(run, model, picture):
+    photo = picture("photo.png", size=(70, 66))
+    mask = np.zeros((66, 70, 4), np.uint8)
+    mask[20:30, 25:45] = 255  # white strokes on a transparent layer
+    Image.fromarray(mask).save("mask.png")
+    words = ("fill", photo, "mask.png", "a.png", "--model", model("inpainting"), "--steps", 1)
+    assert run(*words).exit_code == 0
+    before, after = np.array(Image.open(photo)), np.array(Image.open("a.png"))
+    assert (before == after)[mask[..., 3] == 0].all()
+    for colour in ("white", "black"):
+        Image.new("L", (70, 66), colour).save("mask.png")
+        result = run(*words)
+        assert result.exit_code == 1 and f"it is {colour} everywhere" in result.stderr
 
 
 def test_info_names_versions_and_every_shipped_checkpoint(run):
@@ -281,8 +363,22 @@ MISTAKES = {
         "--model should be one that enlarges, but 'digits' came",
     ),
     "no mask": (["fill", "dot.png", "gone.png", "a.png"], "there is no file gone.png"),
-    "no picture": (["draw", "3", "a.txt"], "OUT should end in .png"),
+    "no picture": (["draw", "3", "a.txt"], "OUT should be a picture file that ends in .png"),
     "no model": (["draw", "3", "a.png", "--model", "gone.safetensors"], "gone.safetensors"),
+    "no checkpoint file": (["train", "digits", "--out", "d.pt"], "ends in .safetensors, but d.pt"),
+    "a folder for a result": (["evaluate", "digits", "--out", "."], "but the folder . came"),
+    "no model to compare": (
+        ["evaluate", "digit-inpainting", "--model", "inpainting"],
+        "--model is not for it",
+    ),
+    "another kind to compare": (
+        ["evaluate", "digits", "--model", "digit-judge"],
+        "--model should be one that does what digits does",
+    ),
+    "no step back": (["enlarge", "dot.png", "a.png", "--steps", "-1"], "steps should be"),
+    "no scale": (["enlarge", "dot.png", "a.png", "--scale", "nan"], "scale should be"),
+    "no seed": (["draw", "3", "a.png", "--seed", "99999999999"], "seed should be in 0.."),
+    "a format for reading": (["draw", "3", "a.psd"], "OUT should be a picture file"),
     "no lesson": (["copies", "--only", "99"], "but '99' came"),
 }
 

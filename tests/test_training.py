@@ -428,6 +428,42 @@ def test_damaged_state_is_named(damage, tmp_path):
         next(train(small_network(), SCHEDULE, [(PICTURES, LABELS)], 4, folder=tmp_path))
 
 
+def test_a_loss_that_is_no_number_keeps_the_last_state(tmp_path):
+    astray = torch.full_like(PICTURES, math.nan)
+    batches = [(PICTURES, LABELS), (PICTURES, LABELS), (astray, LABELS)]
+    with pytest.raises(ValueError, match=r"the loss of step 3 is nan.*state\.pt keeps the last"):
+        finish(train(small_network(), SCHEDULE, batches, 9, folder=tmp_path, save_every=1))
+    assert torch.load(tmp_path / "state.pt")["number"] == 2
+
+
+def test_a_full_disk_is_said_and_the_last_state_kept(tmp_path, monkeypatch):
+    steps = train(small_network(), SCHEDULE, [(PICTURES, LABELS)], 4, folder=tmp_path, save_every=1)
+    next(steps)
+    before = (tmp_path / "state.pt").read_bytes()
+
+    def full(state, path):
+        path.write_bytes(b"half")
+        raise RuntimeError("unexpected pos")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="could not be written; what was there is kept"):
+        next(steps)
+    assert [path.name for path in tmp_path.iterdir()] == ["state.pt"]
+    assert (tmp_path / "state.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize("part", [{"network": []}, {"optimizer": None}, {"number": "3"}])
+def test_a_state_with_damaged_parts_is_named(part, tmp_path):
+    next(train(small_network(), SCHEDULE, [(PICTURES, LABELS)], 4, folder=tmp_path, save_every=1))
+    state = torch.load(tmp_path / "state.pt")
+    torch.save(state | part, tmp_path / "state.pt")
+    with pytest.raises(ValueError, match=r"state\.pt cannot be read as a training state"):
+        next(train(small_network(), SCHEDULE, [(PICTURES, LABELS)], 4, folder=tmp_path))
+    torch.save(state | {"optimizer": {}}, tmp_path / "state.pt")
+    with pytest.raises(ValueError, match=r"state\.pt holds the optimizer's state of another"):
+        next(train(small_network(), SCHEDULE, [(PICTURES, LABELS)], 4, folder=tmp_path))
+
+
 def test_state_of_another_network_is_named(tmp_path):
     next(train(small_network(), SCHEDULE, [(PICTURES, LABELS)], 4, folder=tmp_path, save_every=1))
     wider = small_network(width=16)

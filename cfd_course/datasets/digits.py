@@ -32,8 +32,13 @@ def digits(split: str = "train", root: str | Path | None = None) -> tuple[Tensor
 
         train = split == "train"
         try:
-            full = MNIST(root, train=train, download=False)
-        except RuntimeError:
+            full = MNIST(root, train=train)
+        except Exception as error:  # of a damaged file torchvision asserts, reshapes, counts
+            if "not found" not in str(error):
+                raise ValueError(
+                    f"{Path(root) / 'MNIST' / 'raw'} is damaged. Move it away, and it will be "
+                    f"downloaded again. ({error})"
+                ) from error
             full = MNIST(root, train=train, download=True)
         pictures, labels = full.data, full.targets
     return pictures[:, None] / 127.5 - 1, labels.long()

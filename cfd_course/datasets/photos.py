@@ -38,9 +38,9 @@ def read_photo(path: str | Path) -> Tensor:
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
 
 
-def open_photo(path: str | Path) -> Image.Image:
+def open_photo(path: str | Path, background: str = "white") -> Image.Image:
     """One picture, turned upright, in greyscale ("L") if it has no colours, else in RGB. Whatever
-    is transparent becomes white; 16 bits become 8."""
+    is transparent shows the background; 16 bits become 8."""
     if not isinstance(path, (str, Path)):
         raise TypeError(f"path should be a path, but {expect.describe(path)} came.")
     if not Path(path).is_file():
@@ -51,7 +51,8 @@ def open_photo(path: str | Path) -> Image.Image:
             with Image.open(path) as file:
                 picture = ImageOps.exif_transpose(file)
                 picture.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    # Some of Pillow's readers, and libraries behind them, raise RuntimeError.
+    except (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} is not a picture, or damaged, or huge: {error}") from error
     if picture.mode.startswith(("I", "F")):
         values = np.array(picture, dtype=np.float64)
@@ -59,7 +60,7 @@ def open_photo(path: str | Path) -> Image.Image:
         picture = Image.fromarray((values / largest * 255).clip(0, 255).round().astype(np.uint8))
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, background), picture)
     return picture.convert("L" if picture.mode in ("1", "L") else "RGB")
 
 
@@ -67,6 +68,10 @@ def as_tensor(picture: Image.Image) -> Tensor:
     """A PIL image, in greyscale or RGB, as [1, C, H, W] in [-1, 1]."""
     expect.instance("picture", picture, Image.Image)
     expect.choice("the mode of picture", picture.mode, ("L", "RGB"))
+    if not picture.width * picture.height:
+        raise ValueError(
+            f"picture should have pixels, but one of {picture.width}x{picture.height} came."
+        )
     values = torch.from_numpy(np.array(picture))
     return values.reshape(1, picture.height, picture.width, -1).permute(0, 3, 1, 2) / 127.5 - 1
 
