@@ -414,17 +414,23 @@ def border_step(pictures: Tensor, hole: Tensor) -> float:
     return total / count
 
 
+def _pooled_gain(own, other) -> float:
+    """Of mean squared errors: decibels between their means. Smooth skies, where both errors are
+    below what one sees, count little in it."""
+    return psnr(float(np.mean(own))) - psnr(float(np.mean(other)))
+
+
 def hole_summary(found: dict) -> dict:
     rows = []
     for scale in (1.0, 1.5, 2.0):
         parts = [part for part in found.values() if part["scale"] == scale]
         gains = [psnr(part["mean"]) - psnr(part["biharmonic"]) for part in parts]
-        # Smooth skies, where both errors are below what one sees, count little in the second gain.
-        own, other = (
-            float(np.mean([part[kind] for part in parts])) for kind in ("mean", "biharmonic")
-        )
+        errors = tuple([part[kind] for part in parts] for kind in ("mean", "biharmonic"))
         power = np.sum([part["power"] for part in parts], axis=0)
         steps = np.mean([part["step"] for part in parts], axis=0)
+        interval = bootstrap(
+            errors, _pooled_gain, paired=True, vectorized=False, method="percentile", rng=0
+        ).confidence_interval
         rows.append(
             {
                 "scale": scale,
@@ -433,7 +439,10 @@ def hole_summary(found: dict) -> dict:
                 "single": mean([psnr(part["single"]) for part in parts]),
                 "biharmonic": mean([psnr(part["biharmonic"]) for part in parts]),
                 "gain_of_mean": mean(gains),
-                "gain_of_pooled_error": round(psnr(own) - psnr(other), 3),
+                "gain_of_pooled_error": {
+                    "mean": round(_pooled_gain(*errors), 3),
+                    "interval": [round(float(bound), 3) for bound in interval],
+                },
                 "power_over_real": round(float(power[0] / power[2]), 3),
                 "biharmonic_power_over_real": round(float(power[1] / power[2]), 3),
                 "step_over_real": round(float(steps[0] / steps[2]), 3),

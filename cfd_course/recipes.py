@@ -160,7 +160,7 @@ DIFFUSION = {
         {
             **_with(_SUPER_RESOLUTION, attention=[2], condition_channels=4),
             "target": "velocity",
-            "gain": 2.0,
+            "gain": 6.0,
         },
         5_000,
         _photo_stream(to_fill),

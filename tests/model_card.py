@@ -75,8 +75,8 @@ def inpainting(found: dict) -> str:
     head += ["gain of the pooled error, dB", "one sample, dB", "power / real", "border step / real"]
     rows = [
         [row["scale"], row["photos"], middle(row["mean"]), middle(row["biharmonic"])]
-        + [middle(row["gain_of_mean"]), row["gain_of_pooled_error"], middle(row["single"])]
-        + [row["power_over_real"], row["step_over_real"]]
+        + [middle(row["gain_of_mean"]), middle(row["gain_of_pooled_error"])]
+        + [middle(row["single"]), row["power_over_real"], row["step_over_real"]]
         for row in found["rows"]
     ]
     return table(head, rows)
