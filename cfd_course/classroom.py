@@ -287,14 +287,11 @@ def assign(
         if (folder / "release" / path.stem / path.name).exists():
             kept.append(path.stem)
             continue
-        if (source / path.name).exists():  # an earlier run got only so far
-            notebook = nbformat.read(source / path.name, as_version=4)
-        else:
-            notebook = _assignment(nbformat.read(path, as_version=4), graded)
-        points = _exercises(notebook)
-        source.mkdir(parents=True, exist_ok=True)
-        with replacing(source / path.name) as partial:
-            nbformat.write(notebook, partial)
+        if not (source / path.name).exists():  # or an earlier run got only so far
+            source.mkdir(parents=True, exist_ok=True)
+            with replacing(source / path.name) as partial:
+                nbformat.write(_assignment(nbformat.read(path, as_version=4), graded), partial)
+        points = _exercises(nbformat.read(source / path.name, as_version=4))
         text = INSTRUCTIONS.format(
             title=path.stem,
             name=path.stem,

@@ -113,6 +113,18 @@ def test_shipped_digits(split, count, monkeypatch):
     assert len(shares) == 10 and bool(((shares > 0.08) & (shares < 0.13)).all())
 
 
+@pytest.mark.parametrize("holds", [b"", b"no MNIST"])
+def test_damaged_digits_are_named_and_not_downloaded_over(holds, tmp_path):
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part in ("train", "t10k"):
+        for kind in ("images-idx3", "labels-idx1"):
+            (raw / f"{part}-{kind}-ubyte").write_bytes(holds)
+    with pytest.raises(ValueError, match="raw is damaged. Move it away"):
+        digits("test", tmp_path)
+    assert all(path.read_bytes() == holds for path in raw.iterdir())
+
+
 @needs_mnist
 @pytest.mark.parametrize(
     "split, count, shipped", [("train", 60_000, 10_000), ("test", 10_000, 2_000)]

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import expect
+from ..files import replacing
 
 try:
     import resource
@@ -216,10 +217,8 @@ def solved(folder: str | Path = ".") -> dict[str, dict[str, str]]:
 
 def save_solved(found: dict, folder: str | Path = ".") -> None:
     """Replace the record of solved exercises, all at once: a crash leaves the old one."""
-    path = Path(folder, PROGRESS)
-    new = path.with_suffix(f".{os.getpid()}")
-    new.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    os.replace(new, path)
+    with replacing(Path(folder, PROGRESS)) as partial:
+        partial.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def _note(exercise: Exercise) -> None:
