@@ -420,11 +420,7 @@ def _grade_one(folder: Path, submission: Path, work: Path, problem: str | None) 
     try:
         shutil.copytree(submission, copy, ignore=_not_files)
         if problem is None:
-            try:
-                _check_readable(copy / f"{assignment}.ipynb")
-            except ValueError as error:
-                (work / "unreadable").write_text(str(error))
-                raise
+            _check_readable(copy / f"{assignment}.ipynb")
         else:
             _put_empty(folder, assignment, copy, problem)
         gradebook = CourseDirectory(config=configuration(folder)).db_url
@@ -442,7 +438,8 @@ def _grade_one(folder: Path, submission: Path, work: Path, problem: str | None) 
                 app.force = True
                 app.start()
     except Exception as error:
-        (work / "problem").write_text(str(error) or type(error).__name__)
+        kind = "unreadable" if isinstance(error, _Unreadable) else "problem"
+        (work / kind).write_text(str(error) or type(error).__name__)
         raise SystemExit(1) from None
 
 
@@ -452,15 +449,19 @@ def _not_files(folder: str, names: list[str]) -> list[str]:
     return [name for name, mode in kinds.items() if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))]
 
 
+class _Unreadable(ValueError):
+    """A submission without a notebook that can be read: the student's fault, unlike all else."""
+
+
 def _check_readable(path: Path) -> None:
     if not path.is_file():
-        raise ValueError(f"there is no file {path.name} in it")
+        raise _Unreadable(f"there is no file {path.name} in it")
     try:
         notebook = nbformat.read(path, as_version=4)
         nbformat.validate(notebook)
     except Exception as error:
         said = " ".join(str(error).split())[:200]
-        raise ValueError(f"{path.name} is not a notebook that can be read: {said}") from error
+        raise _Unreadable(f"{path.name} is not a notebook that can be read: {said}") from error
 
 
 def _put_empty(folder: Path, assignment: str, copy: Path, problem: str) -> None:
