@@ -5,6 +5,7 @@ import ast
 import functools
 import importlib
 import json
+import math
 import pkgutil
 import signal
 import time
@@ -113,6 +114,138 @@ def test_every_known_mistake_gets_its_own_words(exercise, number, capsys):
     else:
         assert words in said
     assert cfd_course.checks.points(wrong) == 0
+
+
+def then(name: str, change):
+    """The right answer with something done to what it returns."""
+
+    def answer(*arguments):
+        result = RIGHT_ANSWERS[f"lesson_{name}"](*arguments)
+        return tuple(map(change, result)) if isinstance(result, tuple) else change(result)
+
+    return answer
+
+
+def instead_of_the_null(name: str, change):
+    """The right answer, to which something else is given as its last argument."""
+    return lambda *others: RIGHT_ANSWERS[f"lesson_{name}"](*others[:-1], change(others[-1]))
+
+
+def hands(speed):
+    """A time embedding of hands with these speeds: speed(k, half) of the hands k."""
+
+    def time_embedding(t, channels):
+        angles = t.float()[:, None] * speed(torch.arange(channels // 2), channels // 2)
+        return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+    return time_embedding
+
+
+def noise_by(formula):
+    """A clip_guess with the right guess, and formula(x_t, x_0, noise, share) as the noise."""
+
+    def clip_guess(schedule, x_t, t, noise, clip):
+        x_0 = schedule.predict_x0(x_t, t, noise).clamp(-clip, clip)
+        return x_0, formula(x_t, x_0, noise, schedule.alpha_bars[t].float())
+
+    return clip_guess
+
+
+NO_GRADIENT = "The result is right, but no gradient reaches the"
+FASTER = "Your hands get faster from one to the next"
+OTHER_NOISE = "Mixed with your noise as lesson 01 does, it does not give x_t again."
+# Beside the known mistakes: what a check says of whole families of wrong answers.
+ALSO_WRONG = [
+    ("02.noise_loss", then("02.noise_loss", torch.Tensor.item), "a plain float has no gradient"),
+    ("02.noise_loss", then("02.noise_loss", torch.Tensor.detach), NO_GRADIENT + " network"),
+    ("02.noise_loss", torch.no_grad()(RIGHT_ANSWERS["lesson_02.noise_loss"]), NO_GRADIENT),
+    (
+        "02.noise_loss",
+        then("02.noise_loss", lambda loss: loss.detach().requires_grad_()),
+        NO_GRADIENT,
+    ),
+    (
+        "02.noise_loss",
+        lambda network, x_0: None,
+        "It should take (network, schedule, x_0, condition, t, noise), but yours takes",
+    ),
+    ("03.time_embedding", hands(lambda k, half: 10_000 ** (k / half)), FASTER),
+    ("03.time_embedding", hands(lambda k, half: 10_000 ** (k.double() / half)), FASTER),
+    ("03.time_embedding", hands(lambda k, half: (math.log(10_000) * k / half).exp()), FASTER),
+    ("03.residual_block", lambda block, x, embedding: block(x, embedding), "Call its six layers."),
+    ("03.decode", lambda unet, *arguments: unet.decode(*arguments), "Call its blocks and layers."),
+    ("05.drop", lambda condition, probability, generator: [], "A Condition should come back"),
+    ("05.with_null_image", instead_of_the_null("05.with_null_image", torch.detach), NO_GRADIENT),
+    (
+        "05.with_null_image",
+        instead_of_the_null("05.with_null_image", lambda null: torch.tensor(null.tolist())),
+        NO_GRADIENT + " null: it would never learn",
+    ),
+    ("05.with_null_token", instead_of_the_null("05.with_null_token", torch.detach), NO_GRADIENT),
+    ("08.concatenate", instead_of_the_null("08.concatenate", torch.detach), NO_GRADIENT),
+    (
+        "05.with_null_token",
+        then("05.with_null_token", lambda result: result if result.ndim == 3 else result.long()),
+        "came back as int64, and what takes them next needs bool. End with .to(mask.dtype).",
+    ),
+    (
+        "06.clip_guess",
+        noise_by(lambda x_t, x_0, noise, share: (x_t - share * x_0) / (1 - share)),
+        OTHER_NOISE,
+    ),
+    ("06.clip_guess", noise_by(lambda x_t, x_0, noise, share: noise.clamp(-1, 1)), OTHER_NOISE),
+    ("06.clip_guess", noise_by(lambda x_t, x_0, noise, share: x_t - x_0), OTHER_NOISE),
+    (
+        "06.clip_guess",
+        noise_by(lambda x_t, x_0, noise, share: share.sqrt() * x_0 + (1 - share).sqrt() * noise),
+        OTHER_NOISE,
+    ),
+    (
+        "11.draw_times",
+        lambda count, steps, generator: 1 + torch.randperm(steps, generator=generator)[:count],
+        "not yet. A tensor of shape [8000] should come back, one number for each example, of which "
+        "several may have the same t, but",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "words"),
+    ALSO_WRONG,
+    ids=[f"{name}-{i}" for i, (name, *_) in enumerate(ALSO_WRONG)],
+)
+def test_more_wrong_answers_are_told_what_is_wrong(name, answer, words, capsys):
+    exercise = EXERCISES[f"lesson_{name}"]
+    assert exercise(answer) is exercise.reference
+    assert words in capsys.readouterr().out
+    assert cfd_course.checks.points(answer) == 0
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.float16], ids=str)
+@pytest.mark.parametrize(
+    ("name", "end"),
+    {
+        "02.posterior": "x_0.dtype",
+        "02.score": "x.dtype",
+        "03.time_embedding": "torch.float32",
+        "06.clip_guess": "x_t.dtype",
+        "11.ddim_step": "x_t.dtype",
+        "11.ancestral_step": "x_t.dtype",
+    }.items(),
+)
+def test_right_numbers_of_another_type_would_break_later_cells(name, end, kind, capsys):
+    exercise = EXERCISES[f"lesson_{name}"]
+    assert exercise(then(name, lambda x: x.to(kind))) is exercise.reference
+    said = capsys.readouterr().out
+    if kind == torch.float64:
+        assert "The numbers are right, but they came back as float64" in said
+        assert f"End with .to({end})." in said
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("name", ["01.snr", "11.alpha_bars"])
+def test_where_the_type_does_not_matter_either_will_do(name, kind):
+    assert EXERCISES[f"lesson_{name}"].problem(then(name, lambda x: x.to(kind))) is None
 
 
 @functools.cache

@@ -45,8 +45,9 @@ class TooSlow(BaseException):
     """An answer ran past its time. No Exception, so that `except Exception` does not stop it."""
 
 
-class OpenBook(Exception):
-    """An answer called the package's own version of what it should do itself."""
+class NotYet(Exception):
+    """What is wrong with an answer, in words, where it shows while the answer runs: it calls the
+    package's own version, say, or returns what cannot be observed."""
 
 
 @dataclass
@@ -58,7 +59,8 @@ class Exercise:
     learners really write, each with words that say what is wrong without giving the answer away;
     the words may be a function of (got, wanted) of the first case that differs. points: for a
     right answer. observe: what to compare, from the arguments after the call and the result; for
-    answers that work in place.
+    answers that work in place. otherwise: words, or None, for a mistake that is none of these, from
+    (got, wanted) of the first case that differs.
     """
 
     reference: Callable
@@ -66,6 +68,7 @@ class Exercise:
     mistakes: list[tuple[Callable, str | Callable]] = field(default_factory=list)
     points: int = 1
     observe: Callable | None = None
+    otherwise: Callable | None = None
 
     def __call__(self, answer):
         problem = self.problem(answer)
@@ -89,8 +92,9 @@ class Exercise:
         return self.verdict(self.outcomes(answer))
 
     def outcomes(self, answer) -> list[dict]:
-        """What the answer does in each case: its "result" and the names of the arguments that it
-        "changed"; or, in the end, an "error" in words."""
+        """What the answer does in each case: its "result", and the names of the arguments that it
+        "changed" and of those that a gradient of the result "reached"; or, in the end, an "error"
+        in words."""
         if not callable(answer):
             return [_error(f"The check needs your function itself, but {_described(answer)} came.")]
         if answer is self.reference:
@@ -107,14 +111,11 @@ class Exercise:
             takes_others = _other_arguments(answer, self.reference, case())
             if takes_others is not None:
                 return _error(takes_others)
-            result, changed = self._run(answer, case, _closed_book(self.reference))
-            return {"result": result, "changed": changed}
+            return self._run(answer, case, _closed_book(self.reference))
         except TooSlow:
             words = f"It did not finish within {SECONDS} seconds"
-        except OpenBook:
-            return _error(
-                "It calls the course's own version, and this exercise asks you to write it."
-            )
+        except NotYet as error:
+            return _error(str(error))
         except BaseException as error:  # SystemExit and KeyboardInterrupt as well
             words = f"It stops with {_where(error)}"
         return _error(f"{words}{_call(self.reference, case())}.")
@@ -132,28 +133,51 @@ class Exercise:
                 return outcome["error"]
         if outcomes[0]["result"] is None:
             return "It returns None so far: write its body, and return the result."
-        changed = []
+        flaws = []
         for case, outcome in zip(self.cases, outcomes, strict=True):
-            got = outcome["result"]
-            wanted, may_change = self._run(self.reference, case)
+            right = self._run(self.reference, case)
+            got, wanted = outcome["result"], right["result"]
             difference = _difference(got, wanted)
             if difference is not None:
-                return self._known_mistake(outcomes, got, wanted) or (
-                    f"It differs{_call(self.reference, case())}: {difference}."
+                return (
+                    self._known_mistake(outcomes, got, wanted)
+                    or (self.otherwise and self.otherwise(got, wanted))
+                    or f"It differs{_call(self.reference, case())}: {difference}."
                 )
-            changed += [name for name in outcome["changed"] if name not in may_change]
-        if self.observe is None and changed:
+            flaws.append(self._flaw(outcome, right, case()))
+        return next((flaw for flaw in flaws if flaw is not None), None)
+
+    def _flaw(self, outcome, right, arguments) -> str | None:
+        """What is wrong with an answer whose numbers are right, in words; None if nothing is."""
+        for came, wanted in _other_dtypes(outcome["result"], right["result"]):
+            like = [
+                f"{name}.dtype"
+                for name, value in zip(_names(self.reference), arguments, strict=False)
+                if isinstance(value, Tensor) and value.dtype == wanted
+            ]
             return (
-                f"The result is right, but your function changes its argument {changed[0]} in "
-                "place: whoever called it still needs that. Make a new tensor instead."
+                f"The numbers are right, but they came back as {_bare_dtype(came)}, and what takes "
+                f"them next needs {_bare_dtype(wanted)}. End with .to({(like + [wanted])[0]})."
             )
+        for name in right["reached"]:
+            if name not in outcome["reached"]:
+                why = f"no gradient reaches the {name}: it"
+                if isinstance(outcome["result"], float):
+                    why = f"a plain float has no gradient: the {name}"
+                return f"The result is right, but {why} would never learn."
+        for name in outcome["changed"]:
+            if name not in right["changed"]:
+                return (
+                    f"The result is right, but your function changes its argument {name} in "
+                    "place: whoever called it still needs that. Make a new tensor instead."
+                )
         return None
 
     def _known_mistake(self, outcomes, got, wanted) -> str | None:
         for wrong, words in self.mistakes:
             try:
                 same = all(
-                    _difference(outcome["result"], self._run(wrong, case)[0]) is None
+                    _difference(outcome["result"], self._run(wrong, case)["result"]) is None
                     for case, outcome in zip(self.cases, outcomes, strict=True)
                 )
             except Exception:
@@ -162,14 +186,15 @@ class Exercise:
                 return words(got, wanted) if callable(words) else words
         return None
 
-    def _run(self, function, case, book=None) -> tuple[object, list[str]]:
-        """What the function does in this case, and the names of the arguments that it changed."""
+    def _run(self, function, case, book=None) -> dict:
+        """What the function does in this case, as in `outcomes`."""
         # Copies: what the cases share, a schedule say, must survive whatever an answer does to it.
         # But networks and optimisers as they come: the copy of a parameter has no gradient.
         arguments = case()
         kept = (nn.Module, torch.optim.Optimizer)
         arguments = copy.deepcopy(arguments, {id(a): a for a in arguments if isinstance(a, kept)})
         before = copy.deepcopy(arguments)
+        names = _names(self.reference)  # before its book is closed
         with (
             book or contextlib.nullcontext(),
             _quiet(),
@@ -182,12 +207,17 @@ class Exercise:
             result = function(*arguments)
             if self.observe is not None:
                 result = self.observe(arguments, result)
+            reached = [
+                name
+                for name, argument in zip(names, arguments, strict=False)
+                if _reaches(result, argument)
+            ]
         changed = [
             name
-            for name, old, new in zip(_names(self.reference), before, arguments, strict=False)
+            for name, old, new in zip(names, before, arguments, strict=False)
             if _difference(_tensors(new), _tensors(old)) is not None
         ]
-        return result, changed
+        return {"result": result, "changed": changed, "reached": reached}
 
 
 def points(answer) -> float:
@@ -291,7 +321,8 @@ def _other_arguments(answer, reference, arguments) -> str | None:
     try:
         signature.bind(*arguments)
     except TypeError:
-        return f"It should take ({', '.join(_names(reference))}), but yours takes {signature}."
+        names = _names(reference)[: len(arguments)]  # what is optional need not be in the task
+        return f"It should take ({', '.join(names)}), but yours takes {signature}."
     return None
 
 
@@ -305,6 +336,17 @@ def _tensors(value) -> list[Tensor]:
         return [tensor for each in value for tensor in _tensors(each)]
     parts = value if isinstance(value, Mapping) else getattr(value, "__dict__", {})
     return [each for each in parts.values() if isinstance(each, Tensor)]
+
+
+def _reaches(result, argument) -> bool:
+    """Whether a gradient of the result reaches anything in this argument that can learn."""
+    sources = argument.parameters() if isinstance(argument, nn.Module) else _tensors(argument)
+    sources = [each for each in sources if each.requires_grad]
+    ends = [each.sum() for each in _tensors(result) if each.requires_grad]
+    if not sources or not ends:
+        return False
+    gradients = torch.autograd.grad(sum(ends), sources, retain_graph=True, allow_unused=True)
+    return any(each is not None and bool(each.any()) for each in gradients)
 
 
 def _where(error: BaseException) -> str:
@@ -340,12 +382,35 @@ def _difference(got, wanted) -> str | None:
         return _tensor_difference(got, wanted)
     for where, a, b in pairs:
         difference = _difference(a, b)
+        if difference is not None and isinstance(a, bool) and isinstance(b, bool):  # of a fact
+            return f"it is {'' if a else 'not '}true that {where.removesuffix(': ')}"
         if difference is not None:
             return where + difference
     return None
 
 
+def _other_dtypes(got, wanted) -> list[tuple[torch.dtype, torch.dtype]]:
+    """Of results whose numbers agree: the types of numbers that came and were wanted, where the one
+    will not do for the other. A single number will always do, as will float32 for float64 and any
+    whole numbers for any others."""
+    if isinstance(wanted, (Mapping, tuple, list)):
+        keys = wanted if isinstance(wanted, Mapping) else range(len(wanted))
+        return [each for key in keys for each in _other_dtypes(got[key], wanted[key])]
+    if not isinstance(got, Tensor) or not isinstance(wanted, Tensor) or wanted.ndim == 0:
+        return []
+    if got.dtype == wanted.dtype or (got.dtype, wanted.dtype) == (torch.float32, torch.float64):
+        return []
+    whole = not wanted.is_floating_point() and torch.bool not in (got.dtype, wanted.dtype)
+    return [] if whole else [(got.dtype, wanted.dtype)]
+
+
+def _bare_dtype(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
 def _tensor_difference(got, wanted) -> str | None:
+    if isinstance(got, str) and isinstance(wanted, str):
+        return None if got == wanted else f"{got}, not {wanted}"
     if wanted is None or isinstance(wanted, (str, bool)):
         return None if got == wanted else f"{_described(got)} came back, not {wanted!r}"
     if not isinstance(wanted, Tensor):  # a number: a tensor that holds one will do
@@ -446,7 +511,7 @@ def _memory_limit(gigabytes: float):
 
 @contextlib.contextmanager
 def _closed_book(reference):
-    """The package's own version of the piece raises OpenBook when the answer calls it, under
+    """The package's own version of the piece raises NotYet when the answer calls it, under
     whatever name. It is the function's code that is replaced: that reaches every copy of the name.
     """
     pieces = {piece: piece.__code__ for piece in _pieces(reference)}
@@ -476,14 +541,14 @@ _CONSTANTS = _stand_in.__code__.co_consts
 
 
 def _refuse(piece, *arguments, **named):
-    """Run the piece for the package's own code; for anybody else raise OpenBook."""
+    """Run the piece for the package's own code; for anybody else raise NotYet."""
     frame = sys._getframe(2)  # past the stand-in, to its caller
     while _module(frame).startswith("torch."):
         frame = frame.f_back
     # This very module has called an answer that is the piece itself.
     if _module(frame).startswith(_PACKAGE) and _module(frame) != __name__:
         return piece(*arguments, **named)
-    raise OpenBook
+    raise NotYet("It calls the course's own version, and this exercise asks you to write it.")
 
 
 _PACKAGE = __name__.partition(".")[0] + "."

@@ -2,6 +2,7 @@
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 from torch.distributions import MultivariateNormal
 
 from ..conditions import Condition
@@ -28,15 +29,23 @@ def _at(table, t, x):
 
 
 def _wrong_posterior(
-    *, before=1, here=0, own="alphas", roots=True, swapped=False, rest="here", variance=None
+    *,
+    before=1,
+    here=0,
+    own="alphas",
+    early_of="alpha_bars",
+    roots=True,
+    swapped=False,
+    rest="here",
+    variance=None,
 ):
     """The posterior with something wrong in it. before, here: which alpha_bar stands for t - 1 and
-    for t (how many steps behind t); own: the table that stands for alpha_t; rest: what stands below
-    the line; variance: of (beta, before, here)."""
+    for t (how many steps behind t); own, early_of: the tables that stand for alpha_t and, before
+    t, for alpha_bar; rest: what stands below the line; variance: of (beta, before, here)."""
 
     def wrong(schedule, x_0, x_t, t):
         beta, alpha = _at(schedule.betas, t, x_t), _at(getattr(schedule, own), t, x_t)
-        early = _at(schedule.alpha_bars, t - before, x_t)
+        early = _at(getattr(schedule, early_of), t - before, x_t)
         late = _at(schedule.alpha_bars, t - here, x_t)
         below = {"here": 1 - late, "before": 1 - early, "none": 1}[rest]
         power = 0.5 if roots else 1
@@ -91,6 +100,11 @@ posterior = Exercise(
             "steps up to t, where only the step from t - 1 to t is meant.",
         ),
         (
+            _wrong_posterior(early_of="alphas"),
+            "One step before you need the share left after all steps (alpha_bars), not what one "
+            "step leaves (alphas).",
+        ),
+        (
             _wrong_posterior(before=0),
             "Every alpha_bar of yours is the one at t. x_{t-1} lies one step before, and at t = 1 "
             "you should get the clean picture with no variance.",
@@ -115,10 +129,16 @@ posterior = Exercise(
 )
 
 
-def _network(x_t, t, condition=None):
-    """Stands for a network: what it returns depends on everything that it is told."""
-    told = 0.0 if condition is None else 0.3 * condition.tokens.float().mean(1)
-    return torch.sin(x_t + (told + t).reshape(-1, 1, 1, 1))
+class _Network(nn.Module):
+    """What it returns depends on everything that it is told, and on a weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def forward(self, x_t, t, condition=None):
+        told = 0.0 if condition is None else 0.3 * condition.tokens.float().mean(1)
+        return torch.sin(self.weight * x_t + (told + t).reshape(-1, 1, 1, 1))
 
 
 def _wrong_loss(
@@ -147,9 +167,9 @@ def _other_noise_for_all(network, schedule, x_0, condition, t, noise):
 noise_loss = Exercise(
     reference=_noise_loss,
     cases=[
-        lambda: (_network, _schedule, _pictures(0), None, _each_t.clone(), _pictures(1)),
+        lambda: (_Network(), _schedule, _pictures(0), None, _each_t.clone(), _pictures(1)),
         lambda: (
-            _network,
+            _Network(),
             NoiseSchedule.linear(1000),
             _pictures(2),
             Condition(tokens=torch.tensor([[1], [5], [9]])),
@@ -292,6 +312,10 @@ score = Exercise(
         (
             _wrong_score(chances=lambda log_weights, logs: logs.softmax(1)),
             "All components count as equally frequent: mixture.weights has been forgotten.",
+        ),
+        (
+            _wrong_score(chances=lambda log_weights, logs: (log_weights.exp() + logs).softmax(1)),
+            "A weight is added to a log density: it must be a logarithm too.",
         ),
         (
             _wrong_score(chances=lambda log_weights, logs: (log_weights + logs).softmax(0)),

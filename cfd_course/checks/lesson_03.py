@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import unet as package
-from . import Exercise
+from . import Exercise, NotYet, _difference
 from . import points as points
 
 
@@ -60,6 +60,17 @@ def _cosines_first(t, channels):
     return package.time_embedding(t, channels).roll(channels // 2, dims=1)
 
 
+def _ever_faster(got, wanted):
+    """Seen at t = 1 only: at larger t such fast waves depend on how their speed was rounded."""
+    half = wanted.shape[1] // 2
+    first = _sines_and_cosines(torch.tensor([1]), 1 / _falling(2 * half, half, half))
+    if isinstance(got, Tensor) and _difference(got[:1], first) is None:
+        return (
+            "Your hands get faster from one to the next, up to thousands of radians a step. Look "
+            "at the sign of the exponent."
+        )
+
+
 time_embedding = Exercise(
     reference=package.time_embedding,
     cases=[
@@ -68,13 +79,6 @@ time_embedding = Exercise(
         lambda: (torch.arange(1, 6), 6),
     ],
     mistakes=[
-        (
-            lambda t, channels: _sines_and_cosines(
-                t, 1 / _falling(channels, channels // 2, channels // 2)
-            ),
-            "The waves get faster from channel to channel, up to nearly 10,000 radians in a step: "
-            "after the first few channels neighbouring times have nothing in common.",
-        ),
         (
             _interleaved,
             "The numbers are right but in another order: sine and cosine take turns in yours. "
@@ -117,6 +121,7 @@ time_embedding = Exercise(
             "are the same at every t. The frequencies here are in radians a step.",
         ),
     ],
+    otherwise=_ever_faster,
     points=2,
 )
 
@@ -139,10 +144,16 @@ def _block_variant(
     return wrong
 
 
+class _Layers(nn.ModuleDict):
+    """A block without what it does with its layers."""
+
+    def forward(self, *_):
+        raise NotYet("You call the block itself. Call its six layers.")
+
+
 def _block_case(seed: int, shortcut: nn.Module):
-    # Only the layers, in a ModuleDict: it has no forward that an answer could call.
     block = _perturbed(lambda: package.ResidualBlock(16, 16, 12), seed)
-    layers = nn.ModuleDict(dict(block.named_children()) | {"shortcut": shortcut})
+    layers = _Layers(dict(block.named_children()) | {"shortcut": shortcut})
     return layers, _random(seed + 1, 2, 16, 6, 6), _random(seed + 2, 2, 12)
 
 
@@ -178,6 +189,13 @@ residual_block = Exercise(
             _block_variant(between=lambda norm, h, scale, shift: norm(h) * (1 + shift) + scale),
             "What should scale shifts, and what should shift scales: the first half of what "
             "modulation says is the scale.",
+        ),
+        (
+            _block_variant(
+                between=lambda norm, h, scale, shift: F.silu(norm(h)) * (1 + scale) + shift,
+                second=lambda h: h,
+            ),
+            "SiLU comes after scale and shift, not between norm_2 and them.",
         ),
         (
             _block_variant(between=lambda norm, h, scale, shift: norm(h * (1 + scale) + shift)),
@@ -317,7 +335,8 @@ attention = Exercise(
 
 
 class _LayersOnly(package.Unet):
-    decode = None  # so that an answer cannot call it
+    def decode(self, *_):
+        raise NotYet("You call unet.decode itself. Call its blocks and layers.")
 
 
 def _decode_case(seed: int, channels: tuple[int, ...], attention: tuple[int, ...], tokens: bool):

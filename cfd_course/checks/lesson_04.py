@@ -193,7 +193,7 @@ def _after_averaging(arguments, result):
     average, network, _ = arguments
     state = {f"average.{name}": p.clone() for name, p in average.state_dict().items()}
     state |= {f"network.{name}": p.clone() for name, p in network.state_dict().items()}
-    return state | {"history": any(p.requires_grad for p in average.parameters())}
+    return state | {"the average has a history": any(p.requires_grad for p in average.parameters())}
 
 
 def _averaged(change, target=0):

@@ -8,7 +8,7 @@ from .. import expect
 from ..conditions import Condition
 from ..conditions import with_null_image as _with_null_image
 from ..conditions import with_null_token as _with_null_token
-from . import Exercise
+from . import Exercise, NotYet
 from . import points as points
 
 _COUNT = 20_000  # examples, so that a share is known to within about 0.01
@@ -32,29 +32,30 @@ def _seen(arguments, result):
     if isinstance(result, torch.Tensor) and result.shape == (_COUNT,):
         return "a row"
     if not isinstance(result, Condition):
-        raise TypeError(f"a Condition should come back, but {expect.describe(result)} came")
+        raise NotYet(f"A Condition should come back, but {expect.describe(result)} did.")
     condition, probability, generator = arguments
     before = _batch()
     expect.tensor("present", result.present, (_COUNT,), "bool")
-    share = 1 - result.present[before.present].float().mean()
-    if 0 < probability < 1 and share in (0, 1):
-        share = "all alike"
-    else:
-        share = round(round(float(share) * 20) / 20, 2)
+    share = float(1 - result.present[before.present].float().mean())
+    alike = 0 < probability < 1 and share in (0, 1)
     fresh = torch.Generator().manual_seed(generator.initial_seed())
-    kept = {
-        f"its {name} is as it was": torch.equal(getattr(result, name), getattr(before, name))
-        for name in ("image", "tokens", "mask")
-    }
     return {
-        "the share of the told examples that it hides": share,
+        "of the told examples it hides": "all or none" if alike else f"{5 * round(20 * share)}%",
         "absent examples stay absent": not bool(result.present[~before.present].any()),
-        **kept,
+        **{f"its {name}": _fate(name, before, result) for name in ("image", "tokens", "mask")},
         "the condition that came in is as it was": torch.equal(condition.present, before.present)
         and torch.equal(condition.tokens, before.tokens)
         and torch.equal(condition.image, before.image),
         "the generator was used": not torch.equal(fresh.get_state(), generator.get_state()),
     }
+
+
+def _fate(name: str, before: Condition, after: Condition) -> str:
+    """What became of a field."""
+    old, new = getattr(before, name), getattr(after, name)
+    if new is None or (name == "mask" and bool(new.all())):  # a mask that is not given is all True
+        return "lost"
+    return "as it was" if torch.equal(old, new) else "changed"
 
 
 def _dropped(condition, probability, generator):
@@ -71,23 +72,35 @@ def _kept(condition, probability, generator):
     return replace(condition, present=condition.present & dropped)
 
 
-def _zeroed(condition, probability, generator):
-    kept = ~_dropped(condition, probability, generator)
-    return replace(
-        condition,
-        image=condition.image * kept[:, None, None, None],
-        tokens=condition.tokens * kept[:, None],
-    )
+def _same_for_all(told: bool, drawn: bool):
+    """Hides everybody or nobody, whether or not it draws from the generator."""
+
+    def wrong(condition, probability, generator):
+        if drawn:
+            _dropped(condition, probability, generator)
+        return replace(condition, present=condition.present & told)
+
+    return wrong
 
 
-def _zeroed_tokens(condition, probability, generator):
-    kept = ~_dropped(condition, probability, generator)
-    return replace(condition, tokens=condition.tokens * kept[:, None])
+def _overwrites(*names: str, marks: bool):
+    """Writes zeros over these fields of the hidden examples; marks them as absent, or not."""
+
+    def wrong(condition, probability, generator):
+        kept = ~_dropped(condition, probability, generator)
+        fields = {name: getattr(condition, name) for name in names}
+        zeroed = {name: x * kept.reshape(-1, *[1] * (x.ndim - 1)) for name, x in fields.items()}
+        return replace(condition, present=condition.present & (kept | (not marks)), **zeroed)
+
+    return wrong
 
 
-def _zeroed_too(condition, probability, generator):
-    marked = condition.drop(probability, generator)
-    return replace(marked, tokens=marked.tokens * marked.present[:, None])
+def _loses(*names: str):
+    def wrong(condition, probability, generator):
+        kept = ~_dropped(condition, probability, generator)
+        return replace(condition, present=condition.present & kept, **dict.fromkeys(names))
+
+    return wrong
 
 
 def _masked(condition, probability, generator):
@@ -131,21 +144,45 @@ drop = Exercise(
             "With probability 0.1 yours hides nine examples in ten. The probability is the chance "
             "of being hidden, not of being told.",
         ),
+        *[
+            (
+                _same_for_all(told, drawn),
+                f"With probability 0.1 yours hides {'nobody' if told else 'everybody'}.",
+            )
+            for told in (True, False)
+            for drawn in (True, False)
+        ],
         (
-            _zeroed,
+            _overwrites("image", "tokens", marks=False),
             "Yours overwrites the picture and the tokens with zeros, and present still says that "
             "everybody is told. A zero is something one can be told: the digit 0, a grey picture.",
         ),
         (
-            _zeroed_tokens,
+            _overwrites("image", marks=False),
+            "Nothing is to be overwritten: yours makes those pictures grey, and present still "
+            "calls them told.",
+        ),
+        (
+            _overwrites("tokens", marks=False),
             "Yours overwrites the tokens with zeros: those examples are now told the digit 0, and "
             "present still calls them told.",
         ),
-        (
-            _zeroed_too,
-            "The right examples are marked as absent, but their tokens were overwritten as well. "
-            "The mark is enough: what absence looks like is the network's business.",
-        ),
+        *[
+            (
+                _overwrites(*names, marks=True),
+                f"The right examples are marked as absent, but their {' and '.join(names)} "
+                "changed as well. Nothing is to be overwritten: what absence looks like is the "
+                "network's business.",
+            )
+            for names in (("tokens",), ("image",), ("image", "tokens"), ("mask",))
+        ],
+        *[
+            (
+                _loses(*names),
+                f"Lost on the way: {' and '.join(names)}. Copy every field but present as it is.",
+            )
+            for names in (("mask",), ("image",), ("tokens",), ("tokens", "mask"))
+        ],
         (
             _masked,
             "mask says which tokens are padding, and a condition picture has no mask at all. Which "
@@ -179,6 +216,11 @@ drop = Exercise(
 
 def _random(*shape, seed):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def _null(*values: float):
+    """Learned, so that a gradient must reach it."""
+    return torch.tensor(values, requires_grad=True)
 
 
 def _plane(image, present):
@@ -227,10 +269,10 @@ with_null_image = Exercise(
         lambda: (
             _random(4, 3, 2, 2, seed=1),
             torch.tensor([True, False, True, False]),
-            torch.tensor([0.5, -0.25, 2.0]),
+            _null(0.5, -0.25, 2.0),
         ),
-        lambda: (_random(2, 1, 3, 5, seed=2), torch.tensor([False, True]), torch.tensor([0.7])),
-        lambda: (_random(2, 2, 1, 1, seed=3), torch.tensor([True, True]), torch.ones(2)),
+        lambda: (_random(2, 1, 3, 5, seed=2), torch.tensor([False, True]), _null(0.7)),
+        lambda: (_random(2, 2, 1, 1, seed=3), torch.tensor([True, True]), _null(1.0, 1.0)),
     ],
     mistakes=[
         (
@@ -323,13 +365,13 @@ with_null_token = Exercise(
             _random(4, 3, 2, seed=4),
             torch.tensor([[1, 1, 1], [1, 0, 0], [1, 1, 0], [1, 1, 0]]).bool(),
             torch.tensor([True, True, False, True]),
-            torch.tensor([5.0, -5.0]),
+            _null(5.0, -5.0),
         ),
         lambda: (
             _random(2, 1, 4, seed=5),
             torch.ones(2, 1, dtype=torch.bool),
             torch.tensor([False, False]),
-            torch.arange(4.0),
+            _null(0.0, 1.0, 2.0, 3.0),
         ),
     ],
     mistakes=[

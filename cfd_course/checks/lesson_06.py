@@ -7,7 +7,7 @@ from ..guidance import guide as _guide
 from ..guidance import paper_scale as _paper_scale
 from ..sampling import clip_guess as _clip_guess
 from ..schedule import NoiseSchedule
-from . import Exercise
+from . import Exercise, _difference
 from . import points as points
 
 
@@ -57,6 +57,34 @@ def _combined(formula):
         return lambda x_t, t: formula(*_predictions(network, condition, x_t, t), scale)
 
     return guide
+
+
+def _paired(pictures, halves):
+    """Unlike the conditions, which stand one after the other, the pictures or the predictions take
+    turns."""
+
+    def guide(network, condition, scale):
+        both = Condition.concatenate([condition.absent(), condition])
+
+        def denoise(x_t, t):
+            null, told = halves(network(pictures(x_t), t, both))
+            return null + scale * (told - null)
+
+        return denoise
+
+    return guide
+
+
+def _in_a_row(x_t):
+    return torch.cat([x_t, x_t])
+
+
+def _in_turns(x_t):
+    return x_t.repeat_interleave(2, dim=0)
+
+
+def _every_other(predictions):
+    return predictions[::2], predictions[1::2]
 
 
 def _two_calls(network, condition, scale):
@@ -130,6 +158,22 @@ guide = Exercise(
             _two_calls,
             "The noise is right, but the network ran twice. One call on a batch of twice the "
             "length does the same work with fewer, larger products.",
+        ),
+        *[
+            (
+                _paired(pictures, halves),
+                "Pictures and conditions are paired wrongly: row i and row B + i of the batch "
+                "should be the same picture.",
+            )
+            for pictures, halves in (
+                (_in_turns, lambda predictions: predictions.chunk(2)),
+                (_in_turns, _every_other),
+            )
+        ],
+        (
+            _paired(_in_a_row, _every_other),
+            "What the network returned is cut up in another order than that of its batch: row i "
+            "and row B + i belong to the same picture.",
         ),
         (
             _same_condition_twice,
@@ -225,6 +269,15 @@ def _x_t_clipped(schedule, x_t, t, noise, clip):
     return schedule.predict_x0(x_t, t, noise), noise
 
 
+def _other_noise(got, wanted):
+    pair = isinstance(got, (tuple, list)) and len(got) == 2
+    if pair and _difference(got[0], wanted[0]) is None and got[1].shape == wanted[1].shape:
+        return (
+            "The guess is right. Mixed with your noise as lesson 01 does, it does not give x_t "
+            "again."
+        )
+
+
 clip_guess = Exercise(
     reference=_clip_guess,
     cases=[_clip_case(600, 1.0, 0), _clip_case(950, 1.0, 1), _clip_case(300, 0.5, 2)],
@@ -258,5 +311,6 @@ clip_guess = Exercise(
             "the guess of the clean picture is not.",
         ),
     ],
+    otherwise=_other_noise,
     points=2,
 )

@@ -74,13 +74,13 @@ concatenate = Exercise(
             _random(4, 3, 2, 2, seed=1),
             _random(4, 3, 2, 2, seed=2),
             torch.tensor([True, False, True, False]),
-            torch.tensor([0.5, -0.25, 2.0]),
+            torch.tensor([0.5, -0.25, 2.0], requires_grad=True),
         ),
         lambda: (
             _random(2, 1, 3, 5, seed=3),
             _random(2, 1, 3, 5, seed=4),
             torch.tensor([False, True]),
-            torch.tensor([0.7]),
+            torch.tensor([0.7], requires_grad=True),
         ),
     ],
     mistakes=[
@@ -239,6 +239,10 @@ def _one_round(pictures, low, rounds=5):
     return _back_project(pictures, low, min(rounds, 1))
 
 
+def _rounds_ignored(pictures, low, rounds=5):
+    return _back_project(pictures, low, 1)
+
+
 def _same_difference(pictures, low, rounds=5):
     return pictures + rounds * bicubic(low - shrink(pictures))
 
@@ -304,6 +308,10 @@ back_project = Exercise(
             "roughly the reverse of shrinking, so something is left over each time.",
         ),
         (
+            _rounds_ignored,
+            "Right for one round, but it always does one, whatever `rounds` says.",
+        ),
+        (
             _same_difference,
             "The same correction is added again and again: it overshoots. After each round, look "
             "anew at what is missing.",
@@ -338,8 +346,8 @@ back_project = Exercise(
         ),
         (
             _clamped,
-            "Right but for the clamping in each round: that is whoever calls it's decision, and "
-            "it undoes part of the correction.",
+            "Right, but for the clamping in each round. Leave clamping to the caller: here it "
+            "undoes part of the correction.",
         ),
         (
             _always_five,

@@ -7,7 +7,7 @@ from ..conditions import Condition
 from ..pipelines import with_hole
 from ..sampling import clip_guess
 from ..schedule import NoiseSchedule
-from . import Exercise
+from . import Exercise, NotYet
 from . import points as points
 
 
@@ -93,7 +93,7 @@ def _told(arguments, result):
     if isinstance(result, torch.Tensor):
         return "a tensor"
     if not isinstance(result, Condition):
-        raise TypeError(f"a Condition should come back, but {expect.describe(result)} came")
+        raise NotYet(f"A Condition should come back, but {expect.describe(result)} did.")
     if result.image is None:
         return "no image"
     pictures, _ = arguments

@@ -378,7 +378,7 @@ def _split_facts(arguments, result):
     held = {frozenset(_objects(caption)) for caption, out in rows if out}
     trained = {thing for caption, out in rows if not out for thing in _objects(caption)}
     seeded = torch.Generator().manual_seed(generator.initial_seed()).get_state()
-    facts = {
+    return {
         "a pair's captions are on the same side, whatever its relation": together(
             [_objects(caption) for caption in captions]
         ),
@@ -399,7 +399,6 @@ def _split_facts(arguments, result):
             torch.get_rng_state(), torch.Generator().manual_seed(0).get_state()
         ),
     }
-    return {name: torch.tensor(fact) for name, fact in facts.items()}
 
 
 _THINGS = [f"a large {c} {s}" for c, s in (("red", "circle"), ("blue", "star"), ("cyan", "ring"))]

@@ -13,7 +13,7 @@ from .. import expect
 from ..conditions import Condition
 from ..datasets.shapes import VOCABULARY
 from ..schedule import NoiseSchedule
-from . import Exercise
+from . import Exercise, NotYet
 from . import points as points
 
 _schedule = NoiseSchedule.cosine(1000)
@@ -23,15 +23,11 @@ def _random(seed: int, *shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def _truths(facts: dict) -> dict[str, Tensor]:
-    return {name: torch.tensor(fact) for name, fact in facts.items()}
-
-
-def _expect_one_each(result, count: int) -> None:
+def _expect_one_each(result, count: int, what: str) -> None:
     if not isinstance(result, Tensor) or result.shape != (count,):
-        raise TypeError(
-            f"a tensor of shape [{count}] should come back, one number for each example, but "
-            f"{expect.describe(result)} did"
+        raise NotYet(
+            f"A tensor of shape [{count}] should come back, {what}, but {expect.describe(result)} "
+            "did."
         )
 
 
@@ -55,7 +51,7 @@ def alpha_bars(steps):
 
 
 def _betas(steps):
-    return torch.linspace(1e-4, 0.02, steps)
+    return torch.linspace(1e-4, 0.02, steps, dtype=torch.float64)  # float32 will do as well
 
 
 alpha_bars = Exercise(
@@ -66,6 +62,10 @@ alpha_bars = Exercise(
             lambda steps: (1 - torch.linspace(0, 1, steps) ** 2).cumprod(0),
             "Already a third of the way everything is noise, and the last steps add none, for "
             "there is nothing left to cover. A beta of 1 wipes the picture out in a single step.",
+        ),
+        (
+            lambda steps: (1 - torch.linspace(1e-4, 0.02, steps) ** 2).cumprod(0),
+            "The ends are mended, but the betas are still squared: they should be evenly spaced.",
         ),
         (
             lambda steps: 1 - _betas(steps),
@@ -188,6 +188,11 @@ add_noise = Exercise(
             "went to the colours.",
         ),
         (
+            lambda alpha_bars, x_0, t, noise: add_noise.reference(alpha_bars, x_0, t - 1, noise),
+            "One place off: this table has T + 1 entries and begins with alpha_bar_0 = 1, so read "
+            "row t.",
+        ),
+        (
             lambda alpha_bars, x_0, t, noise: _mixed(alpha_bars[t[0]], x_0, noise),
             "All pictures are as noisy as the first one.",
         ),
@@ -227,6 +232,16 @@ def _of(schedule, t):
 def _mean_by(formula):
     """A wrong step_mean: formula(x_t, noise, beta, alpha, alpha_bar)."""
     return lambda schedule, x_t, t, noise: formula(x_t, noise, *_of(schedule, t))
+
+
+def _one_early(schedule, x_t, t, noise):
+    return step_mean.reference(schedule, x_t, t - 1, noise)
+
+
+def _one_bar_early(schedule, x_t, t, noise):
+    beta, alpha, _ = _of(schedule, t)
+    alpha_bar = _of(schedule, t - 1)[2]
+    return (x_t - beta / (1 - alpha_bar) ** 0.5 * noise) / alpha**0.5
 
 
 step_mean = Exercise(
@@ -270,6 +285,14 @@ step_mean = Exercise(
             _mean_by(lambda x, e, beta, alpha, bar: (x - beta / (1 - bar) * e) / alpha**0.5),
             "The right share, but as a variance: noise is scaled by a standard deviation.",
         ),
+        *[
+            (
+                wrong,
+                "One place off: these tables have T + 1 entries and begin with t = 0, where "
+                "alpha_bar is 1, so read row t.",
+            )
+            for wrong in (_one_early, _one_bar_early)
+        ],
     ],
 )
 
@@ -714,22 +737,21 @@ def _facts_of_times(arguments, t):
     count, steps, generator = arguments
     if t is None:
         return None
-    _expect_one_each(t, count)
+    several = "one number for each example, of which several may have the same t"
+    _expect_one_each(t, count, several)
     if t.is_floating_point():
         return "numbers that are not whole"
     shares = torch.bincount(t.clamp(0, steps + 1), minlength=steps + 2) / count
-    return _truths(
-        {
-            "t = 0 never comes": bool(shares[0] == 0),
-            "t = T comes": bool(shares[steps] > 0),
-            "nothing above T comes": bool(shares[steps + 1] == 0),
-            "examples differ": len(t.unique()) > 1,
-            "all are equally likely": bool(((shares[1:-1] * steps - 1).abs() < 0.25).all()),
-            "they come in no order": not torch.equal(t[:steps].sort().values, t[:steps])
-            or len(t.unique()) == 1,
-            **_only_used(generator),
-        }
-    )
+    return {
+        "t = 0 never comes": bool(shares[0] == 0),
+        "t = T comes": bool(shares[steps] > 0),
+        "nothing above T comes": bool(shares[steps + 1] == 0),
+        "examples differ": len(t.unique()) > 1,
+        "all are equally likely": bool(((shares[1:-1] * steps - 1).abs() < 0.25).all()),
+        "they come in no order": not torch.equal(t[:steps].sort().values, t[:steps])
+        or len(t.unique()) == 1,
+        **_only_used(generator),
+    }
 
 
 draw_times = Exercise(
@@ -791,19 +813,17 @@ def _facts_of_told(arguments, mask):
     count, _, generator = arguments
     if mask is None:
         return None
-    _expect_one_each(mask, count)
+    _expect_one_each(mask, count, "True or False for each example")
     if mask.dtype != torch.bool:
         return "numbers instead of True and False"
     share = float(mask.float().mean())
     scattered = mask[: count // 2].float().mean() - mask[count // 2 :].float().mean()
-    return _truths(
-        {
-            "share of the told, in tenths": round(10 * share),
-            "decided one by one": 0 < share < 1,
-            "in no order": abs(float(scattered)) < 0.1,
-            **_only_used(generator),
-        }
-    )
+    return {
+        "the share of the told, in tenths": round(10 * share),
+        "each example decides for itself": 0 < share < 1,
+        "they come in no order": abs(float(scattered)) < 0.1,
+        **_only_used(generator),
+    }
 
 
 told = Exercise(
@@ -871,6 +891,10 @@ hide_labels = Exercise(
             lambda labels, told, classes: labels * told,
             "Who is told nothing is told 0, and 0 is a label like the others: the network learns "
             '"a 0, or else anything" for both.',
+        ),
+        (
+            lambda labels, told, classes: (labels + 1) * told,
+            "No label looks like nothing now, but all labels have moved by one.",
         ),
         (
             lambda labels, told, classes: torch.where(told, labels, classes - 1),
@@ -1025,11 +1049,11 @@ def _seen(arguments, result):
     if result is None:
         return None
     if not isinstance(result, Tensor):
-        raise TypeError(f"a prediction should come back, but {expect.describe(result)} did")
+        raise NotYet(f"A prediction should come back, but {expect.describe(result)} did.")
     return {
         "prediction": result,
-        "a graph hangs on it": torch.tensor(result.requires_grad),
-        "the network is still training": torch.tensor(arguments[0].training),
+        "a graph hangs on it": result.requires_grad,
+        "the network is still training": arguments[0].training,
     }
 
 
@@ -1283,6 +1307,12 @@ ddim_step = Exercise(
             "You clip x_s, which is meant to leave the bounds, for it has noise in it.",
         ),
         (
+            lambda schedule, x_t, t, s, noise: _again(
+                schedule, _guess(schedule, x_t, t, noise).clamp(-1, 1), torch.randn_like(x_t), s
+            ),
+            "DDIM draws nothing new: twice the same input gives two results.",
+        ),
+        (
             _from_clipped,
             "Whatever is darker than middle grey is lost. Pictures run from -1.",
         ),
@@ -1318,6 +1348,11 @@ def _step_by(spread):
         return mean + spread(_step_variance(schedule, t, s), t, s) * z
 
     return ancestral_step
+
+
+def _own_variance(schedule, x_t, t, s, x_0, z):
+    mean, variance = schedule.posterior(x_0, x_t, t, s)
+    return mean + variance**0.5 * z
 
 
 def _step_case(t: int, s: int):
@@ -1356,6 +1391,11 @@ ancestral_step = Exercise(
             _step_by(lambda variance, t, s: variance if s > 0 else 0.0),
             "The last step is right; in the others a variance was used where a standard deviation "
             "belongs, so that they add too little.",
+        ),
+        (
+            _own_variance,
+            "The last step is clean, but you changed the variance of all the others too. Keep the "
+            "one that was there.",
         ),
         (
             _step_by(lambda variance, t, s: variance**0.5 if t < 1000 else 0.0),
@@ -1454,6 +1494,10 @@ enlarged = Exercise(
             "repeated like a bathroom tile.",
         ),
         (
+            lambda low, size: low.repeat(1, 1, 4, 4),
+            "That is row F of the wall: sixteen small copies.",
+        ),
+        (
             _in_the_corner,
             "The size is right: the small picture stands in one corner, and the rest is grey.",
         ),
@@ -1539,6 +1583,12 @@ def _numbered(captions, words, first):
     return [[words.index(word) + first for word in caption.split()] for caption in captions]
 
 
+def _filled_up(captions, vocabulary):
+    rows = _numbered(captions, list(vocabulary), 1)
+    longest = max(map(len, rows))
+    return [row + [0] * (longest - len(row)) for row in rows]
+
+
 def _own_words(captions):
     return sorted({word for caption in captions for word in caption.split()})
 
@@ -1546,7 +1596,7 @@ def _own_words(captions):
 word_numbers = Exercise(
     reference=word_numbers,
     cases=[
-        lambda: (["a small red star", "a large blue ring"], VOCABULARY),
+        lambda: (["a small red star", "a blue ring"], VOCABULARY),
         lambda: (["a red star left of a blue cross"], VOCABULARY),
         lambda: (["a green square"], ("square", "a", "green")),
     ],
@@ -1559,6 +1609,11 @@ word_numbers = Exercise(
         (
             lambda captions, vocabulary: _numbered(captions, list(vocabulary), 0),
             "The same word has the same number everywhere. But one word has the padding's.",
+        ),
+        (
+            _filled_up,
+            "The numbers are right, but short rows were filled up with 0: here each list is as "
+            "long as its caption.",
         ),
         (
             lambda captions, vocabulary: _numbered(captions, sorted(vocabulary), 1),
