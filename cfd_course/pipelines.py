@@ -22,6 +22,7 @@ from .datasets.photos import (
     box_holes,
     free_form_holes,
     half_holes,
+    known_detail,
     shrink,
     smooth_fill,
     stored,
@@ -172,15 +173,31 @@ GAIN = 8.0
 NOISE_SCALING = 1.001
 
 
-def to_enlarge(pictures: Tensor) -> tuple[Tensor, Condition]:
+def coarse_and_detail(low: Tensor) -> tuple[Condition, Tensor]:
+    """The condition "enlarge", for networks that draw relative to the detail there is: small
+    pictures [B, 3, h, w], enlarged, and their detail, enlarged and as strong everywhere. And the
+    gain that makes it so, [B, 1, 4 h, 4 w]."""
+    nothing = torch.zeros_like(low[:, :1], dtype=torch.bool)
+    detail, contrast = known_detail(low, nothing, window=3)
+    image = torch.cat([bicubic(low), bicubic(detail / contrast)], dim=1)
+    return Condition(image=image), 1 / F.interpolate(contrast, scale_factor=4, mode="bilinear")
+
+
+def to_enlarge(pictures: Tensor, relative: bool = False) -> tuple[Tensor, Condition]:
     """What super-resolution learns from pictures [B, 3, H, W]: GAIN times what their bicubic
-    version lacks, given that version."""
-    coarse = bicubic(stored(shrink(pictures)))
-    return GAIN * (pictures - coarse), Condition(image=coarse)
+    version lacks, given that version. relative: with the gain and the condition of
+    coarse_and_detail."""
+    low = stored(shrink(pictures))
+    if relative:
+        condition, gain = coarse_and_detail(low)
+    else:
+        condition, gain = Condition(image=bicubic(low)), GAIN
+    return gain * (pictures - condition.image[:, :3]), condition
 
 
-# The network of inpainting draws HOLE_GAIN times what the smooth filling lacks, likewise. Photos'
-# recipe asks for three times as much, or all but the faintest noise would drown their fine detail.
+# The networks of inpainting draw HOLE_GAIN times what the smooth filling lacks, likewise. In photos
+# that is forty times weaker in a sky than in a bush: there the gain is what makes the known detail
+# around the hole equally strong everywhere.
 HOLE_GAIN = 2.0
 
 
@@ -191,12 +208,25 @@ def with_hole(pictures: Tensor, mask: Tensor) -> Condition:
     return Condition(image=torch.cat([smooth_fill(pictures, mask), 2.0 * mask - 1], dim=1))
 
 
-def to_fill(pictures: Tensor, gain: float = HOLE_GAIN) -> tuple[Tensor, Condition]:
-    """What inpainting learns from square pictures [B, C, H, W]: `gain` times what the smooth
+def with_hole_and_detail(pictures: Tensor, mask: Tensor) -> tuple[Condition, Tensor]:
+    """The same, with three more planes before the last, or as many as there are colours: the known
+    detail, as strong everywhere. And the gain that makes it so, [B, 1, H, W]."""
+    *smooth, hole = with_hole(pictures, mask).image.split(1, dim=1)
+    # What stands in a hole in front of a flat sky would be a hundred times as strong as the detail
+    # around, and all of the learning would be about it, were fainter skies told apart.
+    detail, contrast = known_detail(pictures, mask, faintest=0.05)
+    return Condition(image=torch.cat([*smooth, detail / contrast, hole], dim=1)), 1 / contrast
+
+
+def to_fill(pictures: Tensor, relative: bool = False) -> tuple[Tensor, Condition]:
+    """What inpainting learns from square pictures [B, C, H, W]: HOLE_GAIN times what the smooth
     filling of a hole lacks, which is nothing at known pixels; given that filling and the hole.
+    relative: with the gain and the condition of with_hole_and_detail, and without halves, of whose
+    far side the detail that is known says too little.
 
     Half the holes are boxes, from a quarter to a half of the picture in one direction and from that
-    to the whole of it in the other; a quarter are free-form strokes, a quarter halves."""
+    to the whole of it in the other; a quarter are free-form strokes, a quarter halves.
+    """
     expect.tensor("pictures", pictures, ("B", "C", "H", "W"))
     count, size = len(pictures), pictures.shape[2]
     if pictures.shape[3] != size or size < 4:
@@ -214,9 +244,13 @@ def to_fill(pictures: Tensor, gain: float = HOLE_GAIN) -> tuple[Tensor, Conditio
             half_holes(count, size),
         ]
     )
-    kind = torch.randint(4, (count,))
-    condition = with_hole(pictures, kinds[kind, torch.arange(count)])
-    return gain * (pictures - condition.image[:, :-1]), condition
+    kind = torch.randint(3 if relative else 4, (count,))
+    mask = kinds[kind, torch.arange(count)]
+    if relative:
+        condition, gain = with_hole_and_detail(pictures, mask)
+    else:
+        condition, gain = with_hole(pictures, mask), HOLE_GAIN
+    return gain * (pictures - condition.image[:, : pictures.shape[1]]), condition
 
 
 class Scaler:
@@ -224,11 +258,14 @@ class Scaler:
 
     factor = 4
 
-    def __init__(self, network: nn.Module, schedule: NoiseSchedule, size: int = 64):
+    def __init__(
+        self, network: nn.Module, schedule: NoiseSchedule, size: int = 64, relative: bool = False
+    ):
         if expect.whole("size", size, 16) % 16:
             raise ValueError(f"size should be divisible by 16, but {size} came.")
         self.tiled = Tiled(network, size, overlap=size // 4)
         self.schedule = schedule
+        self.relative = relative
 
     def enlarge(
         self,
@@ -251,13 +288,17 @@ class Scaler:
         height, width = (self.factor * side for side in low.shape[2:])
         margin = [self.tiled.padding(side) // self.factor for side in (height, width)]
         low = F.pad(low, (0, margin[1], 0, margin[0]), mode="replicate")
-        coarse = bicubic(low)
+        if self.relative:
+            condition, gain = coarse_and_detail(low)
+        else:
+            condition, gain = Condition(image=bicubic(low)), GAIN
+        coarse = condition.image[:, :3]
 
         def agree(x_0: Tensor) -> Tensor:
-            picture = (coarse + x_0 / GAIN).clamp(-1, 1)
-            return GAIN * ((back_project(picture, low) if project else picture) - coarse)
+            picture = (coarse + x_0 / gain).clamp(-1, 1)
+            return gain * ((back_project(picture, low) if project else picture) - coarse)
 
-        guided = guide(self.tiled, Condition(image=coarse), scale)
+        guided = guide(self.tiled, condition, scale)
 
         def denoise(x_t: Tensor, t: int) -> Tensor:
             return guided(x_t, t) / noise_scaling
@@ -265,7 +306,7 @@ class Scaler:
         visited = timesteps(self.schedule, steps, POWER)
         x_T = start_noise(len(low), tuple(coarse.shape[1:]), seed)
         x_0 = _run(progress, denoise, self.schedule, x_T, visited, agree)
-        return _as_came((coarse + x_0 / GAIN)[..., :height, :width].clamp(-1, 1), photo)
+        return _as_came((coarse + x_0 / gain)[..., :height, :width].clamp(-1, 1), photo)
 
     def estimate(
         self, height: int, width: int, steps: int = PHOTO_STEPS, scale: float = 1.0
@@ -279,7 +320,8 @@ class Scaler:
             tiles *= (side + self.tiled.padding(side) - self.tiled.size) // self.tiled.stride + 1
         batch = torch.zeros(min(self.tiled.batch, tiles), 3, self.tiled.size, self.tiled.size)
         began = time.perf_counter()
-        self.tiled.network(batch, 1, Condition(image=batch))
+        image = torch.cat([batch] * 2, dim=1) if self.relative else batch
+        self.tiled.network(batch, 1, Condition(image=image))
         return (time.perf_counter() - began) * tiles / len(batch)
 
 
@@ -292,12 +334,12 @@ class Mender:
         schedule: NoiseSchedule,
         channels: int,
         size: int,
-        gain: float = HOLE_GAIN,
+        relative: bool = False,
     ):
         self.tiled = Tiled(network, size, size // 2)
         self.schedule = schedule
         self.channels = channels
-        self.gain = gain
+        self.relative = relative
 
     def fill(
         self,
@@ -353,18 +395,21 @@ class Mender:
         return pictures
 
     def _sample(self, known, hole, scale, steps, seed, progress) -> Tensor:
-        condition = with_hole(known, hole)
-        smooth = condition.image[:, :-1]
+        if self.relative:
+            condition, gain = with_hole_and_detail(known, hole)
+        else:
+            condition, gain = with_hole(known, hole), HOLE_GAIN
+        smooth = condition.image[:, : self.channels]
 
         def keep(x_0: Tensor) -> Tensor:
-            picture = (smooth + x_0 / self.gain).clamp(-1, 1)
-            return torch.where(hole, self.gain * (picture - smooth), 0)
+            picture = (smooth + x_0 / gain).clamp(-1, 1)
+            return torch.where(hole, gain * (picture - smooth), 0)
 
         denoise = guide(self.tiled, condition, scale)
         visited = timesteps(self.schedule, steps, POWER)
         x_T = start_noise(len(known), tuple(known.shape[1:]), seed)
         x_0 = _run(progress, denoise, self.schedule, x_T, visited, keep)
-        return torch.where(hole, smooth + x_0 / self.gain, known)
+        return torch.where(hole, smooth + x_0 / gain, known)
 
 
 def _as_pictures(photo, channels: int = 3) -> Tensor:
@@ -398,14 +443,19 @@ def _as_mask(mask, pictures: Tensor) -> Tensor:
                 f"mask should have 8 bits, but one of mode {mask.mode!r} came. "
                 "datasets.photos.open_photo converts it."
             )
-        return as_tensor(mask.convert("L")) > 0
+        mask = mask.convert("L")
+        if 0 < mask.getextrema()[1] < 128:
+            raise ValueError(
+                "mask should be white, 255, in the hole, but the brightest pixel of the one that "
+                f"came is {mask.getextrema()[1]}."
+            )
+        return as_tensor(mask) > 0
     return expect.tensor("mask", mask, (len(pictures), 1, *pictures.shape[2:]), "bool")
 
 
 def _as_came(pictures: Tensor, photo) -> Tensor | Image.Image:
     if isinstance(photo, Image.Image):
-        picture = as_image(pictures[0])
-        return picture.convert("L") if photo.mode in ("1", "L", "LA") else picture
+        return as_image(pictures[0]).convert("L" if photo.mode in ("1", "L", "LA") else "RGB")
     return pictures.to(photo)
 
 
@@ -458,7 +508,8 @@ def build(recipe: dict) -> nn.Module:
         network = Velocity(network, build_schedule(recipe))
     if "inpainting" in recipe["name"]:
         attended = unet.factor if unet.inject == "attention" else None
-        network = KnownPixels(network, build_schedule(recipe), attended)
+        quiet = recipe.get("quiet", False)
+        network = KnownPixels(network, build_schedule(recipe), attended, quiet)
     return network.to(memory_format=torch.channels_last)
 
 
@@ -509,6 +560,6 @@ def _around(network: nn.Module, recipe: dict):
     if kind == "text-to-image":
         return Artist(network, schedule)
     if kind.startswith("super-resolution"):
-        return Scaler(network, schedule, recipe["size"])
+        return Scaler(network, schedule, recipe["size"], recipe.get("relative", False))
     channels = recipe["network"].get("image_channels", 3)
-    return Mender(network, schedule, channels, recipe["size"], recipe.get("gain", HOLE_GAIN))
+    return Mender(network, schedule, channels, recipe["size"], recipe.get("relative", False))

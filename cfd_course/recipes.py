@@ -38,7 +38,7 @@ def _photo_stream(prepare):
                 "--data should be a folder of pictures to train on, such as the train and test "
                 "parts of BSDS500, but none was given."
             )
-        settings = {"gain": recipe["gain"]} if "gain" in recipe else {}
+        settings = {"relative": recipe["relative"]} if "relative" in recipe else {}
         prepared = partial(prepare, **settings)
         return crops(photos(data), recipe["size"], recipe["batch"], prepared, repeats=8)
 
@@ -142,8 +142,15 @@ DIFFUSION = {
         13_000,
         _scene_stream,
     ),
-    # The shipped one began with the weights of super-resolution-input (--from).
-    "super-resolution": (_SUPER_RESOLUTION, 8_000, _photo_stream(to_enlarge)),
+    "super-resolution": (
+        {
+            **_with(_SUPER_RESOLUTION, condition_channels=6),
+            "target": "between",
+            "relative": True,
+        },
+        7_000,
+        _photo_stream(to_enlarge),
+    ),
     # The three routes for the condition, trained alike.
     "super-resolution-input": (_SUPER_RESOLUTION, 1_500, _photo_stream(to_enlarge)),
     "super-resolution-levels": (
@@ -158,11 +165,12 @@ DIFFUSION = {
     ),
     "inpainting": (
         {
-            **_with(_SUPER_RESOLUTION, attention=[2], condition_channels=4),
-            "target": "velocity",
-            "gain": 6.0,
+            **_with(_SUPER_RESOLUTION, condition_channels=7),
+            "target": "between",
+            "relative": True,
+            "quiet": True,
         },
-        5_000,
+        5_500,
         _photo_stream(to_fill),
     ),
     "digit-inpainting": (_DIGIT_INPAINTING, 4_000, _digit_hole_stream),

@@ -21,6 +21,9 @@ from .conditions import Condition
 from .files import replacing
 from .schedule import NoiseSchedule
 
+# The error of the noise is divided by alpha_bar to this power.
+TARGETS = {"noise": 0.0, "between": 0.5, "velocity": 1.0}
+
 
 def noise_loss(
     network: nn.Module,
@@ -35,17 +38,17 @@ def noise_loss(
 
     x_0, noise [B, ...]; t [B] -> a single number. target: "velocity" counts the same error as one
     of v = sqrt(alpha_bar) noise - sqrt(1 - alpha_bar) x_0, that is divided by alpha_bar: far more
-    where nearly all is noise. Salimans, Ho, "Progressive Distillation" (2022), section 4.
+    where nearly all is noise. Salimans, Ho, "Progressive Distillation" (2022), section 4. "between"
+    divides by sqrt(alpha_bar), half way between the two.
     """
-    expect.choice("target", target, ("noise", "velocity"))
+    expect.choice("target", target, tuple(TARGETS))
     expect.callable_("network", network, "network(x_t, t, condition)")
     expect.instance("schedule", schedule, NoiseSchedule)
     guess = network(schedule.add_noise(x_0, t, noise), t, condition)
     expect.tensor("what network returned", guess, tuple(noise.shape), advice="It is the noise.")
     error = (guess.float() - noise).square().flatten(1).mean(1)
-    if target == "velocity":
-        error = error / schedule.alpha_bars.to(error.device)[t].float()
-    return error.mean()
+    weight = schedule.alpha_bars.to(error.device)[t].float() ** -TARGETS[target]
+    return (weight * error).mean()
 
 
 @torch.no_grad()
@@ -129,7 +132,7 @@ def train(
     expect.number("learning_rate", learning_rate, 0)
     expect.whole("warm_up", warm_up, 0)
     expect.number("weight_decay", weight_decay, 0)
-    expect.choice("target", target, ("noise", "velocity"))
+    expect.choice("target", target, tuple(TARGETS))
     if folder is not None and not isinstance(folder, (str, Path)):
         raise TypeError(f"folder should be a path or None, but {expect.describe(folder)} came.")
     AcceleratorState._reset_state()  # or a second precision in the same kernel is refused

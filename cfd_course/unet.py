@@ -531,13 +531,22 @@ class KnownPixels(nn.Module):
 
     The condition's image is [B, C + 1, H, W]: the picture and a plane that is positive in the hole.
     patch: of a network that attends to patches of that size, to let it see known ones only.
+    quiet: the network sees 0 in place of the noise at known pixels, from which it has nothing to
+    learn.
     """
 
-    def __init__(self, network: nn.Module, schedule: NoiseSchedule, patch: int | None = None):
+    def __init__(
+        self,
+        network: nn.Module,
+        schedule: NoiseSchedule,
+        patch: int | None = None,
+        quiet: bool = False,
+    ):
         super().__init__()
         self.network = expect.instance("network", network, nn.Module)
         self.schedule = expect.instance("schedule", schedule, NoiseSchedule)
         self.patch = patch if patch is None else expect.whole("patch", patch, 1)
+        self.quiet = quiet
 
     def forward(self, x_t: Tensor, t: int | Tensor, condition: Condition | None = None) -> Tensor:
         """x_t [B, C, H, W], t a whole number or [B] -> the noise, shaped like x_t."""
@@ -546,7 +555,7 @@ class KnownPixels(nn.Module):
         hole = condition.image[:, -1:] > 0
         if self.patch is not None:
             condition = replace(condition, mask=known_patches(hole, self.patch))
-        noise = self.network(x_t, t, condition)
         known = ~hole & condition.present[:, None, None, None]
+        noise = self.network(torch.where(known, 0, x_t) if self.quiet else x_t, t, condition)
         exact = self.schedule.predict_noise(x_t, t, torch.zeros_like(x_t))
         return torch.where(known, exact.to(noise), noise)

@@ -11,6 +11,7 @@ import pytest
 import safetensors.torch
 import skimage.data
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from scipy.stats import binomtest
 from torch import nn
@@ -18,7 +19,16 @@ from torch import nn
 from cfd_course import Condition, NoiseSchedule, Unet, pipelines
 from cfd_course.datasets import data_path
 from cfd_course.datasets.digits import digits
-from cfd_course.datasets.photos import as_image, as_tensor, bicubic, shrink, smooth_fill
+from cfd_course.datasets.photos import (
+    as_image,
+    as_tensor,
+    bicubic,
+    half_holes,
+    known_detail,
+    shrink,
+    smooth_fill,
+    stored,
+)
 from cfd_course.pipelines import (
     GAIN,
     HOLE_GAIN,
@@ -313,6 +323,22 @@ def test_what_super_resolution_learns():
         to_enlarge(photo(30, 32))
 
 
+def test_what_super_resolution_learns_relative_to_the_detail_there_is():
+    """Of a photo with half the contrast it is the same, but for the grey levels of its file."""
+    pictures = photo(32, 48)
+    (x_0, condition), (fainter, _) = (
+        to_enlarge(contrast * pictures, relative=True) for contrast in (1, 0.5)
+    )
+    coarse, detail = condition.image.split(3, dim=1)
+    low = stored(shrink(pictures))
+    assert torch.equal(coarse, bicubic(low))
+    of_low, contrast = known_detail(low, torch.zeros(1, 1, 8, 12, dtype=torch.bool), window=3)
+    torch.testing.assert_close(detail, bicubic(of_low / contrast))
+    contrast = F.interpolate(contrast, scale_factor=4, mode="bilinear")
+    torch.testing.assert_close(coarse + x_0 * contrast, pictures)
+    assert (fainter - x_0).square().mean() < 0.02 * x_0.square().mean()
+
+
 def test_a_hole_is_smooth_and_marked():
     pictures, mask = photo(8, 8), torch.zeros(1, 1, 8, 8, dtype=torch.bool)
     mask[..., 2:5, 3:] = True
@@ -350,6 +376,40 @@ def test_what_inpainting_learns():
     assert mask.flatten(1).any(1).all() and not mask.flatten(1).all(1).any()
     with pytest.raises(ValueError, match="pictures should be square"):
         to_fill(pictures[..., :8])
+
+
+def test_what_inpainting_learns_relative_to_the_detail_around_the_hole():
+    """Of a picture with half the contrast it is the same, apart from what counts as faintest."""
+    pictures = randn(4, 3, 16, 16).clamp(-1, 1)
+    made = []
+    for contrast in (1, 0.5):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            made.append(to_fill(contrast * pictures, relative=True))
+    (x_0, condition), (fainter, _) = made
+    torch.testing.assert_close(fainter, x_0, atol=0, rtol=0.05)
+    smooth, detail, marks = condition.image.split((3, 3, 1), dim=1)
+    hole = marks > 0
+    assert torch.equal(smooth, smooth_fill(pictures, hole))
+    known, contrast = known_detail(pictures, hole, faintest=0.05)
+    torch.testing.assert_close(detail * contrast, known)
+    torch.testing.assert_close(smooth + x_0 * contrast, pictures)
+    assert not x_0[~hole.expand_as(x_0)].any() and not detail[hole.expand_as(detail)].any()
+
+    def share_of_halves(relative):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            told = [to_fill(pictures, relative)[1].image[:, -1] > 0 for _ in range(50)]
+        halves = half_holes(200, 16, torch.Generator().manual_seed(0))[:, 0].unique(dim=0)
+        return (
+            torch.stack([(torch.cat(told) == half).all((1, 2)) for half in halves])
+            .any(0)
+            .float()
+            .mean()
+        )
+
+    assert len(half_holes(200, 16)[:, 0].unique(dim=0)) == 4
+    assert share_of_halves(relative=True) < 0.05 < 0.2 < share_of_halves(relative=False)
 
 
 # --- To enlarge -----------------------------------------------------------------------------------
@@ -468,6 +528,22 @@ def test_noise_scaling_leaves_a_share_of_the_noise():
     inside = (found[0].abs() < 0.5) & (wanted.abs() < 0.9)
     assert inside.float().mean() > 0.5
     torch.testing.assert_close(found[1][inside], wanted[inside], atol=1e-4, rtol=0)
+
+
+def test_a_network_relative_to_the_detail_there_is_draws_in_units_of_it():
+    """One that sees x_0 = 1 everywhere adds as much as the detail of the small photo is strong."""
+
+    def network(x_t, t, condition):
+        return SCHEDULE.predict_noise(x_t, t, torch.ones_like(x_t))
+
+    low = 0.5 * photo(4, 4)
+    scaler = Scaler(network, SCHEDULE, size=16, relative=True)
+    large = scaler.enlarge(low, steps=4, project=False, noise_scaling=1)
+    _, contrast = known_detail(low, torch.zeros(1, 1, 4, 4, dtype=torch.bool), window=3)
+    contrast = F.interpolate(contrast, scale_factor=4, mode="bilinear")
+    torch.testing.assert_close(large, bicubic(low) + contrast, atol=1e-3, rtol=0)
+    scaler = Scaler(told_by_a_picture("input", 6), SCHEDULE, size=16, relative=True)
+    assert scaler.estimate(4, 4, steps=4) > 0
 
 
 @pytest.mark.parametrize("scale, size", [(1.0, (5, 17)), (3.0, (9, 4)), (0.0, (1, 1))])
@@ -652,6 +728,21 @@ def test_the_network_sees_the_hole_as_in_training():
     assert torch.equal(condition.image, with_hole(pictures, mask).image)
 
 
+def test_a_network_relative_to_the_detail_draws_in_units_of_it():
+    """One that sees x_0 = 1 everywhere adds as much as the detail around the hole is strong."""
+
+    def network(x_t, t, condition):
+        assert condition.image.shape == (1, 7, 16, 16)
+        return SCHEDULE.predict_noise(x_t, t, torch.ones_like(x_t))
+
+    pictures, mask = 0.2 * photo(16, 16), hole((16, 16), slice(3, 9), slice(5, 11))
+    mender = Mender(network, SCHEDULE, channels=3, size=16, relative=True)
+    filled = mender.fill(pictures, mask, steps=4)
+    _, contrast = known_detail(pictures, mask, faintest=0.05)
+    expected = torch.where(mask, smooth_fill(pictures, mask) + contrast, pictures)
+    torch.testing.assert_close(filled, expected, atol=1e-3, rtol=0)
+
+
 def test_digits_are_filled():
     recipe = SMALL["digit-inpainting"]
     mender = Mender(randomly(build(recipe)), SCHEDULE, channels=1, size=28)
@@ -662,6 +753,9 @@ def test_digits_are_filled():
     assert not torch.equal(filled[mask], pictures[mask])
     image = mender.fill(as_image(pictures[0]), as_image(2.0 * mask[0] - 1), steps=2)
     assert image.mode == "L" and image.size == (28, 28)
+    coloured = Image.merge("RGB", [as_image(pictures[0])] * 2 + [Image.new("L", (28, 28), 90)])
+    image = np.array(mender.fill(coloured, as_image(2.0 * mask[0] - 1), steps=2))
+    assert (image == np.array(coloured))[~mask[0, 0].numpy()].all()
 
 
 @pytest.mark.parametrize(
@@ -676,6 +770,11 @@ def test_digits_are_filled():
         (
             {"mask": Image.new("L", (7, 8))},
             "mask should be as large as the photo, 8x8 pixels, but 7x8 came",
+        ),
+        (
+            {"mask": Image.new("L", (8, 8), 1)},
+            "mask should be white, 255, in the hole, but the brightest pixel of the one that came "
+            "is 1",
         ),
         ({"scale": None}, "scale should be a number"),
         ({"steps": 101}, "steps should be in 1..100"),

@@ -109,6 +109,19 @@ def test_velocity_loss_is_the_error_of_the_velocity(t):
     assert noise_loss(*arguments).item() < loss.item()
 
 
+def test_the_loss_between_weighs_by_the_geometric_mean_of_both_weights():
+    """For one t at a time, where each loss is the error times its weight."""
+    x_0, noise = randn(3, 1, 4, 4), randn(3, 1, 4, 4, seed=1)
+    for t in (1, 60, 100):
+        arguments = (lambda x_t, t, condition: 0.3 * x_t, SCHEDULE, x_0, None, torch.full((3,), t))
+        plain, between, velocity = (
+            noise_loss(*arguments, noise, target=target).item()
+            for target in ("noise", "between", "velocity")
+        )
+        assert between == pytest.approx((plain * velocity) ** 0.5, rel=1e-5)
+        assert plain < between < velocity
+
+
 def test_training_can_count_the_error_of_the_velocity():
     """The loss of every step, from what the network was shown."""
     network = Recorder()
@@ -694,7 +707,7 @@ def test_the_faster_precision_is_measured():
         ({"weight_decay": "big"}, "weight_decay should be a number"),
         ({"decay": 2}, "decay should be in 0..1"),
         ({"precision": "half"}, "precision should be one of 'no', 'bf16', 'fp16'"),
-        ({"target": "x_0"}, "target should be one of 'noise', 'velocity'"),
+        ({"target": "x_0"}, "target should be one of 'noise', 'between', 'velocity'"),
     ],
 )
 def test_training_refuses(changed, words):

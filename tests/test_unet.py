@@ -821,6 +821,23 @@ def test_attention_to_known_patches_only():
     assert told[1] is WITH_HOLE
 
 
+def test_a_quiet_network_does_not_see_the_noise_at_known_pixels():
+    """Nor does it say anything else there; where nothing is known it sees all."""
+    seen = []
+    inner = awake(Unet(3, (8,), condition_channels=4, heads=2))
+    inner.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
+    network = KnownPixels(inner, SHORT, quiet=True)
+    found = network(X, 2, WITH_HOLE)
+    assert torch.equal(seen[0], X * HOLE)
+    known = ~HOLE.expand_as(X)
+    assert torch.equal(found[known], KnownPixels(inner, SHORT)(X, 2, WITH_HOLE)[known])
+    other = torch.where(known, -X, X)
+    assert torch.equal(network(other, 2, WITH_HOLE)[~known], found[~known])
+    for nothing in (WITH_HOLE.absent(), None):
+        network(X, 2, nothing)
+        assert torch.equal(seen[-1], X)
+
+
 def test_known_pixels_refuse():
     with pytest.raises(TypeError, match="network should be of type Module"):
         KnownPixels(lambda x_t, t, condition: x_t, SHORT)

@@ -246,3 +246,35 @@ def smooth_fill(pictures: Tensor, mask: Tensor, rounds: int = 16) -> Tensor:
         mean = F.conv2d(F.pad(filled, (1, 1, 1, 1), mode="replicate"), around, groups=len(around))
         filled = torch.where(mask, mean, pictures)
     return filled
+
+
+# Between two and three steps of 8 bits: or the grain of a flat sky would count as detail.
+FAINTEST = 0.02
+
+
+def known_detail(
+    pictures: Tensor, mask: Tensor, window: int = 9, faintest: float = FAINTEST
+) -> tuple[Tensor, Tensor]:
+    """What the known pixels of pictures [B, C, H, W] add to the mean of the known ones around them,
+    0 in the hole; and how strong that is, its root mean square over the neighbourhood and the
+    colours, [B, 1, H, W], filled smoothly into the hole. mask: [B, 1, H, W], bool, True in the
+    hole. It looks at known pixels only.
+
+    window: of both means, an odd number of pixels. faintest: no contrast counts as less.
+    """
+    _check_pictures(pictures)
+    expect.tensor("mask", mask, (len(pictures), 1, *pictures.shape[2:]), "bool")
+    expect.number("faintest", faintest, 0)
+    if expect.whole("window", window, 1) % 2 == 0:
+        raise ValueError(f"window should be odd, to have a middle, but {window} came.")
+    known = (~mask).to(pictures)
+
+    def mean(values: Tensor) -> Tensor:
+        """Over the known pixels of the window."""
+        total = F.avg_pool2d(values * known, window, 1, window // 2)
+        share = F.avg_pool2d(known, window, 1, window // 2)
+        return total / share.clamp(min=1e-6)
+
+    detail = (pictures - mean(pictures)) * known
+    power = mean(detail.square().mean(dim=1, keepdim=True)) * known
+    return detail, (smooth_fill(power, mask) + faintest**2).sqrt()
