@@ -628,7 +628,9 @@ def usable(network: Unet) -> bool:
     result, expected = (
         n(PICTURES, 5, LABELS) for n in (copy.deepcopy(network), fresh.to(PICTURES))
     )
-    return result.dtype == torch.float32 and torch.equal(result, expected)
+    # Not bit for bit: where no gradient is asked for, some processors take another convolution.
+    close = torch.allclose(result, expected, rtol=1e-5, atol=1e-9)
+    return result.dtype == torch.float32 and close
 
 
 def test_two_precisions_in_one_process():
