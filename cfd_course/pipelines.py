@@ -183,15 +183,16 @@ def coarse_and_detail(low: Tensor) -> tuple[Condition, Tensor]:
     return Condition(image=image), 1 / F.interpolate(contrast, scale_factor=4, mode="bilinear")
 
 
+def _asked_to_enlarge(low: Tensor, relative: bool) -> tuple[Condition, Tensor | float]:
+    """The condition, whose first planes are the bicubic picture, and the gain."""
+    return coarse_and_detail(low) if relative else (Condition(image=bicubic(low)), GAIN)
+
+
 def to_enlarge(pictures: Tensor, relative: bool = False) -> tuple[Tensor, Condition]:
     """What super-resolution learns from pictures [B, 3, H, W]: GAIN times what their bicubic
     version lacks, given that version. relative: with the gain and the condition of
     coarse_and_detail."""
-    low = stored(shrink(pictures))
-    if relative:
-        condition, gain = coarse_and_detail(low)
-    else:
-        condition, gain = Condition(image=bicubic(low)), GAIN
+    condition, gain = _asked_to_enlarge(stored(shrink(pictures)), relative)
     return gain * (pictures - condition.image[:, :3]), condition
 
 
@@ -216,6 +217,15 @@ def with_hole_and_detail(pictures: Tensor, mask: Tensor) -> tuple[Condition, Ten
     # around, and all of the learning would be about it, were fainter skies told apart.
     detail, contrast = known_detail(pictures, mask, faintest=0.05)
     return Condition(image=torch.cat([*smooth, detail / contrast, hole], dim=1)), 1 / contrast
+
+
+def _asked_to_fill(
+    pictures: Tensor, mask: Tensor, relative: bool
+) -> tuple[Condition, Tensor | float]:
+    """The condition, whose first planes are the smooth filling, and the gain."""
+    return (
+        with_hole_and_detail(pictures, mask) if relative else (with_hole(pictures, mask), HOLE_GAIN)
+    )
 
 
 def to_fill(pictures: Tensor, relative: bool = False) -> tuple[Tensor, Condition]:
@@ -245,11 +255,7 @@ def to_fill(pictures: Tensor, relative: bool = False) -> tuple[Tensor, Condition
         ]
     )
     kind = torch.randint(3 if relative else 4, (count,))
-    mask = kinds[kind, torch.arange(count)]
-    if relative:
-        condition, gain = with_hole_and_detail(pictures, mask)
-    else:
-        condition, gain = with_hole(pictures, mask), HOLE_GAIN
+    condition, gain = _asked_to_fill(pictures, kinds[kind, torch.arange(count)], relative)
     return gain * (pictures - condition.image[:, : pictures.shape[1]]), condition
 
 
@@ -288,10 +294,7 @@ class Scaler:
         height, width = (self.factor * side for side in low.shape[2:])
         margin = [self.tiled.padding(side) // self.factor for side in (height, width)]
         low = F.pad(low, (0, margin[1], 0, margin[0]), mode="replicate")
-        if self.relative:
-            condition, gain = coarse_and_detail(low)
-        else:
-            condition, gain = Condition(image=bicubic(low)), GAIN
+        condition, gain = _asked_to_enlarge(low, self.relative)
         coarse = condition.image[:, :3]
 
         def agree(x_0: Tensor) -> Tensor:
@@ -318,11 +321,13 @@ class Scaler:
         tiles = steps * (1 if scale in (0, 1) else 2)
         for side in (self.factor * height, self.factor * width):
             tiles *= (side + self.tiled.padding(side) - self.tiled.size) // self.tiled.stride + 1
-        batch = torch.zeros(min(self.tiled.batch, tiles), 3, self.tiled.size, self.tiled.size)
+        side = self.tiled.size // self.factor
+        condition, _ = _asked_to_enlarge(
+            torch.zeros(min(self.tiled.batch, tiles), 3, side, side), self.relative
+        )
         began = time.perf_counter()
-        image = torch.cat([batch] * 2, dim=1) if self.relative else batch
-        self.tiled.network(batch, 1, Condition(image=image))
-        return (time.perf_counter() - began) * tiles / len(batch)
+        self.tiled.network(condition.image[:, :3], 1, condition)
+        return (time.perf_counter() - began) * tiles / len(condition)
 
 
 class Mender:
@@ -395,10 +400,7 @@ class Mender:
         return pictures
 
     def _sample(self, known, hole, scale, steps, seed, progress) -> Tensor:
-        if self.relative:
-            condition, gain = with_hole_and_detail(known, hole)
-        else:
-            condition, gain = with_hole(known, hole), HOLE_GAIN
+        condition, gain = _asked_to_fill(known, hole, self.relative)
         smooth = condition.image[:, : self.channels]
 
         def keep(x_0: Tensor) -> Tensor:

@@ -38,8 +38,7 @@ def _photo_stream(prepare):
                 "--data should be a folder of pictures to train on, such as the train and test "
                 "parts of BSDS500, but none was given."
             )
-        settings = {"relative": recipe["relative"]} if "relative" in recipe else {}
-        prepared = partial(prepare, **settings)
+        prepared = partial(prepare, relative=recipe.get("relative", False))
         return crops(photos(data), recipe["size"], recipe["batch"], prepared, repeats=8)
 
     return stream

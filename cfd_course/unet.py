@@ -529,7 +529,7 @@ class KnownPixels(nn.Module):
     so all of the learning, is then about the hole: Saharia et al., "Palette" (2022), do the same by
     leaving the known pixels out of the loss.
 
-    The condition's image is [B, C + 1, H, W]: the picture and a plane that is positive in the hole.
+    The condition's image is [B, D, H, W], and its last plane is positive in the hole.
     patch: of a network that attends to patches of that size, to let it see known ones only.
     quiet: the network sees 0 in place of the noise at known pixels, from which it has nothing to
     learn.

@@ -268,12 +268,11 @@ def known_detail(
     if expect.whole("window", window, 1) % 2 == 0:
         raise ValueError(f"window should be odd, to have a middle, but {window} came.")
     known = (~mask).to(pictures)
+    share = F.avg_pool2d(known, window, 1, window // 2).clamp(min=1e-6)
 
     def mean(values: Tensor) -> Tensor:
         """Over the known pixels of the window."""
-        total = F.avg_pool2d(values * known, window, 1, window // 2)
-        share = F.avg_pool2d(known, window, 1, window // 2)
-        return total / share.clamp(min=1e-6)
+        return F.avg_pool2d(values * known, window, 1, window // 2) / share
 
     detail = (pictures - mean(pictures)) * known
     power = mean(detail.square().mean(dim=1, keepdim=True)) * known
