@@ -12,11 +12,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from scipy.stats import bootstrap
-from skimage.restoration import inpaint_biharmonic
 from torch import Tensor
 
 from .datasets.digits import digits
-from .datasets.photos import back_project, bicubic, photos, shrink, stored
+from .datasets.photos import back_project, bicubic, biharmonic_fill, photos, shrink, stored
 from .datasets.shapes import COLOUR_OF, SHAPE_OF, SIZE_OF, canonical, parse, sample_scenes
 from .guidance import guide
 from .metrics import (
@@ -380,10 +379,7 @@ def hole_parts(data: Path | None, model: str = "inpainting") -> Iterator[Part]:
         samples = load(model).fill(
             real.expand(SAMPLES, -1, -1, -1), hole.expand(SAMPLES, -1, -1, -1), scale
         )
-        smooth = inpaint_biharmonic(
-            real[0].permute(1, 2, 0).numpy(), hole[0, 0].numpy(), channel_axis=2
-        )
-        smooth = torch.from_numpy(smooth).float().permute(2, 0, 1)[None].clamp(-1, 1)
+        smooth = biharmonic_fill(real, hole)
         inside = (slice(None), slice(None), slice(20, 44), slice(20, 44))
         values = [127.5 * (x[inside] + 1) for x in (samples, smooth, real)]
         drawn, other, right = values

@@ -164,7 +164,7 @@ DIFFUSION = {
     ),
     "inpainting": (
         {
-            **_with(_SUPER_RESOLUTION, condition_channels=7),
+            **_with(_SUPER_RESOLUTION, channels=[48, 64, 96, 128], condition_channels=10),
             "target": "between",
             "relative": True,
             "quiet": True,

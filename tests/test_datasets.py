@@ -13,6 +13,7 @@ import skimage.measure
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from skimage.restoration import inpaint_biharmonic
 
 from cfd_course import Condition
 from cfd_course.datasets import batches, data_path
@@ -23,6 +24,7 @@ from cfd_course.datasets.photos import (
     as_tensor,
     back_project,
     bicubic,
+    biharmonic_fill,
     box_holes,
     crops,
     free_form_holes,
@@ -828,17 +830,31 @@ def test_a_smooth_filling_is_exact_where_all_is_flat_and_close_on_a_slope():
     assert (smooth_fill(slope, mask, 200) - slope).abs().max() < 0.01
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 9), (7, 5), (32, 32)])
-def test_a_smooth_filling_looks_at_known_pixels_only(size):
+def test_a_biharmonic_filling_is_scikit_images_and_carries_slopes_on():
+    random = torch.Generator().manual_seed(0)
+    mask = F.pad(box_holes(3, 24, (12, 9), random), (4, 4, 4, 4))
+    slope = torch.linspace(-1, 1, 32).expand(3, 3, 32, 32)
+    torch.testing.assert_close(biharmonic_fill(slope, mask), slope, atol=1e-4, rtol=0)
+    pictures = torch.rand(3, 3, 32, 32, generator=random) * 2 - 1
+    for filled, picture, hole in zip(biharmonic_fill(pictures, mask), pictures, mask, strict=True):
+        colours_last = picture.permute(1, 2, 0).double().numpy()
+        expected = inpaint_biharmonic(colours_last, hole[0].numpy(), channel_axis=2)
+        expected = torch.from_numpy(expected).permute(2, 0, 1).float()
+        torch.testing.assert_close(filled, expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("fill", [smooth_fill, biharmonic_fill])
+@pytest.mark.parametrize("size", [(1, 1), (1, 2), (1, 9), (7, 5), (32, 32)])
+def test_a_filling_looks_at_known_pixels_only(size, fill):
     random = torch.Generator().manual_seed(0)
     pictures = torch.rand(2, 3, *size, generator=random) * 2 - 1
     mask = torch.rand(2, 1, *size, generator=random) < 0.6
-    filled = smooth_fill(pictures, mask)
+    filled = fill(pictures, mask)
     assert torch.equal(filled[~mask.expand_as(filled)], pictures[~mask.expand_as(filled)])
-    assert torch.equal(smooth_fill(torch.where(mask, 5.0, pictures), mask), filled)
+    assert torch.equal(fill(torch.where(mask, 5.0, pictures), mask), filled)
     assert filled.abs().max() <= 1
-    assert torch.equal(smooth_fill(pictures, torch.zeros_like(mask)), pictures)
-    assert not smooth_fill(pictures, torch.ones_like(mask)).any()
+    assert torch.equal(fill(pictures, torch.zeros_like(mask)), pictures)
+    assert not fill(pictures, torch.ones_like(mask)).any()
     detail, contrast = known_detail(pictures, mask)
     assert not detail[mask.expand_as(detail)].any() and contrast.min() >= FAINTEST
     for found, again in zip(

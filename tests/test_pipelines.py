@@ -23,7 +23,7 @@ from cfd_course.datasets.photos import (
     as_image,
     as_tensor,
     bicubic,
-    half_holes,
+    biharmonic_fill,
     known_detail,
     shrink,
     smooth_fill,
@@ -388,28 +388,34 @@ def test_what_inpainting_learns_relative_to_the_detail_around_the_hole():
             made.append(to_fill(contrast * pictures, relative=True))
     (x_0, condition), (fainter, _) = made
     torch.testing.assert_close(fainter, x_0, atol=0, rtol=0.05)
-    smooth, detail, marks = condition.image.split((3, 3, 1), dim=1)
+    base, apart, detail, marks = condition.image.split((3, 3, 3, 1), dim=1)
     hole = marks > 0
-    assert torch.equal(smooth, smooth_fill(pictures, hole))
-    known, contrast = known_detail(pictures, hole, faintest=0.05)
+    smooth, sloping = smooth_fill(pictures, hole), biharmonic_fill(pictures, hole)
+    known, contrast = known_detail(pictures, hole, faintest=0.01)
+    assert torch.equal(base, sloping)
+    torch.testing.assert_close(apart * contrast, sloping - smooth)
     torch.testing.assert_close(detail * contrast, known)
-    torch.testing.assert_close(smooth + x_0 * contrast, pictures)
+    torch.testing.assert_close(base + x_0 * contrast, pictures)
     assert not x_0[~hole.expand_as(x_0)].any() and not detail[hole.expand_as(detail)].any()
 
-    def share_of_halves(relative):
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            told = [to_fill(pictures, relative)[1].image[:, -1] > 0 for _ in range(50)]
-        halves = half_holes(200, 16, torch.Generator().manual_seed(0))[:, 0].unique(dim=0)
-        return (
-            torch.stack([(torch.cat(told) == half).all((1, 2)) for half in halves])
-            .any(0)
-            .float()
-            .mean()
-        )
 
-    assert len(half_holes(200, 16)[:, 0].unique(dim=0)) == 4
-    assert share_of_halves(relative=True) < 0.05 < 0.2 < share_of_halves(relative=False)
+def test_the_holes_in_photos():
+    """Half are boxes of up to half the side, a quarter strips from side to side, no thicker than a
+    quarter, and none are halves: within five standard deviations of 2,000."""
+    pictures = torch.zeros(50, 1, 32, 32)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        made = [to_fill(pictures, relative=True)[1].image[:, -1] > 0 for _ in range(40)]
+    mask = torch.cat(made)
+    height, width = mask.any(2).sum(1), mask.any(1).sum(1)
+    full = mask.sum((1, 2)) == height * width
+    short, long = torch.minimum(height, width), torch.maximum(height, width)
+    boxes, strips = full & (short >= 8) & (long <= 16), full & (long == 32)
+    deviation = (2000 * 0.25 * 0.75) ** 0.5
+    assert abs(int(boxes.sum()) - 1000) < 5 * deviation
+    assert abs(int(strips.sum()) - 500) < 5 * deviation
+    assert set(short[strips].tolist()) == {4, 5, 6, 7, 8}
+    assert 0.3 < (height > width)[strips].float().mean() < 0.7
 
 
 # --- To enlarge -----------------------------------------------------------------------------------
@@ -732,14 +738,14 @@ def test_a_network_relative_to_the_detail_draws_in_units_of_it():
     """One that sees x_0 = 1 everywhere adds as much as the detail around the hole is strong."""
 
     def network(x_t, t, condition):
-        assert condition.image.shape == (1, 7, 16, 16)
+        assert condition.image.shape == (1, 10, 16, 16)
         return SCHEDULE.predict_noise(x_t, t, torch.ones_like(x_t))
 
     pictures, mask = 0.2 * photo(16, 16), hole((16, 16), slice(3, 9), slice(5, 11))
     mender = Mender(network, SCHEDULE, channels=3, size=16, relative=True)
     filled = mender.fill(pictures, mask, steps=4)
-    _, contrast = known_detail(pictures, mask, faintest=0.05)
-    expected = torch.where(mask, smooth_fill(pictures, mask) + contrast, pictures)
+    _, contrast = known_detail(pictures, mask, faintest=0.01)
+    expected = torch.where(mask, biharmonic_fill(pictures, mask) + contrast, pictures)
     torch.testing.assert_close(filled, expected, atol=1e-3, rtol=0)
 
 
