@@ -198,8 +198,8 @@ def to_enlarge(pictures: Tensor, relative: bool = False) -> tuple[Tensor, Condit
 
 
 # The networks of inpainting draw HOLE_GAIN times what the smooth filling lacks, likewise. In photos
-# that is forty times weaker in a sky than in a bush: there the gain is what makes the known detail
-# around the hole equally strong everywhere.
+# what is to be drawn is twenty-five times weaker in a sky than in a bush: there, the gain is what
+# makes the known detail around the hole equally strong everywhere.
 HOLE_GAIN = 2.0
 
 
@@ -212,21 +212,22 @@ def with_hole(pictures: Tensor, mask: Tensor) -> Condition:
 
 def with_hole_and_detail(pictures: Tensor, mask: Tensor) -> tuple[Condition, Tensor]:
     """The condition "fill the hole", for networks that draw relative to the detail around it: the
-    pictures [B, C, H, W] with the biharmonic filling, how far the smooth one is from it, and the
-    known detail, both as strong everywhere, and where the holes are, [B, 3 C + 1, H, W]. And the
-    gain that makes it so, [B, 1, H, W]."""
-    sloping = biharmonic_fill(pictures, mask)
+    pictures [B, C, H, W] with the biharmonic filling, but no further from the smooth one than 1.5
+    times the contrast; how far that is, and the known detail, both as strong everywhere; and where
+    the holes are, [B, 3 C + 1, H, W]. And the gain that makes it so, [B, 1, H, W]."""
     # A sky is filled to a grey level or two, and what it lacks must not drown in the noise.
     detail, contrast = known_detail(pictures, mask, faintest=0.01)
-    apart = (sloping - smooth_fill(pictures, mask)) / contrast
-    planes = [sloping, apart, detail / contrast, 2.0 * mask - 1]
+    smooth = smooth_fill(pictures, mask)
+    # Slopes that are carried on far from the border shoot out.
+    apart = ((biharmonic_fill(pictures, mask) - smooth) / contrast).clamp(-1.5, 1.5)
+    planes = [smooth + contrast * apart, apart, detail / contrast, 2.0 * mask - 1]
     return Condition(image=torch.cat(planes, dim=1)), 1 / contrast
 
 
 def _asked_to_fill(
     pictures: Tensor, mask: Tensor, relative: bool
 ) -> tuple[Condition, Tensor | float]:
-    """The condition, whose first planes are the smooth filling, and the gain."""
+    """The condition, whose first planes are the picture filled, and the gain."""
     return (
         with_hole_and_detail(pictures, mask) if relative else (with_hole(pictures, mask), HOLE_GAIN)
     )
@@ -235,11 +236,13 @@ def _asked_to_fill(
 def to_fill(pictures: Tensor, relative: bool = False) -> tuple[Tensor, Condition]:
     """What inpainting learns from square pictures [B, C, H, W]: HOLE_GAIN times what the smooth
     filling of a hole lacks, which is nothing at known pixels; given that filling and the hole.
-    relative: with the gain and the condition of with_hole_and_detail, and without halves, of whose
-    far side the detail that is known says too little.
 
     Half the holes are boxes, from a quarter to a half of the picture in one direction and from that
     to the whole of it in the other; a quarter are free-form strokes, a quarter halves.
+
+    relative: what the filling of with_hole_and_detail lacks, with its gain and condition. No box is
+    then wider than half the picture, and strips from side to side take the place of halves, of
+    whose far side the detail that is known says too little.
     """
     expect.tensor("pictures", pictures, ("B", "C", "H", "W"))
     count, size = len(pictures), pictures.shape[2]
@@ -250,7 +253,8 @@ def to_fill(pictures: Tensor, relative: bool = False) -> tuple[Tensor, Condition
         )
     short = int(torch.randint(size // 4, size // 2 + 1, ()))
     long = int(torch.randint(short, (size // 2 if relative else size) + 1, ()))
-    strip = (short // 2, size) if torch.rand(()) < 0.5 else (size, short // 2)
+    thick = (short + 1) // 2
+    strip = (thick, size) if torch.rand(()) < 0.5 else (size, thick)
     kinds = torch.stack(
         [
             box_holes(count, size, (short, long)),
@@ -405,16 +409,16 @@ class Mender:
 
     def _sample(self, known, hole, scale, steps, seed, progress) -> Tensor:
         condition, gain = _asked_to_fill(known, hole, self.relative)
-        smooth = condition.image[:, : self.channels]
+        plain = condition.image[:, : self.channels]
 
         def keep(x_0: Tensor) -> Tensor:
-            picture = (smooth + x_0 / gain).clamp(-1, 1)
-            return torch.where(hole, gain * (picture - smooth), 0)
+            picture = (plain + x_0 / gain).clamp(-1, 1)
+            return torch.where(hole, gain * (picture - plain), 0)
 
         denoise = guide(self.tiled, condition, scale)
         x_T = start_noise(len(known), tuple(known.shape[1:]), seed)
         x_0 = _run(progress, denoise, self.schedule, x_T, steps, keep)
-        return torch.where(hole, smooth + x_0 / gain, known)
+        return torch.where(hole, plain + x_0 / gain, known)
 
 
 def _as_pictures(photo, channels: int = 3) -> Tensor:

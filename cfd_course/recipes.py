@@ -147,7 +147,7 @@ DIFFUSION = {
             "target": "between",
             "relative": True,
         },
-        7_000,
+        18_000,
         _photo_stream(to_enlarge),
     ),
     # The three routes for the condition, trained alike.
@@ -169,7 +169,7 @@ DIFFUSION = {
             "relative": True,
             "quiet": True,
         },
-        5_500,
+        7_500,
         _photo_stream(to_fill),
     ),
     "digit-inpainting": (_DIGIT_INPAINTING, 4_000, _digit_hole_stream),
