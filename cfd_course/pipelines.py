@@ -161,7 +161,7 @@ class Tiled:
         return F.fold(columns, x_t.shape[2:], self.size, stride=self.stride)
 
 
-PHOTO_STEPS = 25
+PHOTO_STEPS = 25  # of the sampler
 
 # The network of super-resolution draws GAIN times what the bicubic picture lacks: as varied as its
 # noise, where the lack itself is much smaller. Li et al., "SRDiff" (2022), section 3.2.
