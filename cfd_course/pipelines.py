@@ -253,18 +253,20 @@ def to_fill(pictures: Tensor, relative: bool = False) -> tuple[Tensor, Condition
         )
     short = int(torch.randint(size // 4, size // 2 + 1, ()))
     long = int(torch.randint(short, (size // 2 if relative else size) + 1, ()))
-    thick = (short + 1) // 2
-    strip = (thick, size) if torch.rand(()) < 0.5 else (size, thick)
-    kinds = torch.stack(
-        [
-            box_holes(count, size, (short, long)),
-            box_holes(count, size, (long, short)),
-            free_form_holes(count, size),
-            box_holes(count, size, strip) if relative else half_holes(count, size),
-        ]
-    )
+    kinds = [
+        box_holes(count, size, (short, long)),
+        box_holes(count, size, (long, short)),
+        free_form_holes(count, size),
+    ]
+    if relative:
+        thick = (short + 1) // 2
+        strip = (thick, size) if torch.rand(()) < 0.5 else (size, thick)
+        kinds.append(box_holes(count, size, strip))
+    else:
+        kinds.append(half_holes(count, size))
     kind = torch.randint(4, (count,))
-    condition, gain = _asked_to_fill(pictures, kinds[kind, torch.arange(count)], relative)
+    mask = torch.stack(kinds)[kind, torch.arange(count)]
+    condition, gain = _asked_to_fill(pictures, mask, relative)
     return gain * (pictures - condition.image[:, : pictures.shape[1]]), condition
 
 
