@@ -439,6 +439,11 @@ def hole_summary(found: dict) -> dict:
                     "mean": round(_pooled_gain(*errors), 3),
                     "interval": [round(float(bound), 3) for bound in interval],
                 },
+                "spread_over_error": round(
+                    sum(part["spread"] for part in parts)
+                    / sum(part["posterior_mean"] for part in parts),
+                    3,
+                ),
                 "power_over_real": round(float(power[0] / power[2]), 3),
                 "biharmonic_power_over_real": round(float(power[1] / power[2]), 3),
                 "step_over_real": round(float(steps[0] / steps[2]), 3),

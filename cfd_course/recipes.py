@@ -164,12 +164,12 @@ DIFFUSION = {
     ),
     "inpainting": (
         {
-            **_with(_SUPER_RESOLUTION, channels=[48, 64, 96, 128], condition_channels=10),
-            "target": "between",
+            **_with(_SUPER_RESOLUTION, channels=[48, 64, 96, 128], condition_channels=11),
+            "target": "velocity",
             "relative": True,
             "quiet": True,
         },
-        7_500,
+        14_000,
         _photo_stream(to_fill),
     ),
     "digit-inpainting": (_DIGIT_INPAINTING, 4_000, _digit_hole_stream),

@@ -72,11 +72,13 @@ def super_resolution(found: dict) -> str:
 def inpainting(found: dict) -> str:
     """Of the filled photos."""
     head = ["scale", "photos", "mean of 8, dB", "biharmonic, dB", "gain, dB"]
-    head += ["gain of the pooled error, dB", "one sample, dB", "power / real", "border step / real"]
+    head += ["gain of the pooled error, dB", "one sample, dB", "spread / error", "power / real"]
+    head += ["border step / real"]
     rows = [
         [row["scale"], row["photos"], middle(row["mean"]), middle(row["biharmonic"])]
         + [middle(row["gain_of_mean"]), middle(row["gain_of_pooled_error"])]
-        + [middle(row["single"]), row["power_over_real"], row["step_over_real"]]
+        + [middle(row["single"]), row["spread_over_error"], row["power_over_real"]]
+        + [row["step_over_real"]]
         for row in found["rows"]
     ]
     return table(head, rows)

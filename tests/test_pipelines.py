@@ -389,13 +389,14 @@ def test_what_inpainting_learns_relative_to_the_detail_around_the_hole():
             made.append(to_fill(contrast * pictures, relative=True))
     (x_0, condition), (fainter, _) = made
     torch.testing.assert_close(fainter, x_0, atol=0, rtol=0.05)
-    base, apart, detail, marks = condition.image.split((3, 3, 3, 1), dim=1)
+    base, apart, detail, strength, marks = condition.image.split((3, 3, 3, 1, 1), dim=1)
     hole = marks > 0
     smooth, sloping = smooth_fill(pictures, hole), biharmonic_fill(pictures, hole)
     known, contrast = known_detail(pictures, hole, faintest=0.01)
     torch.testing.assert_close(apart, ((sloping - smooth) / contrast).clamp(-1.5, 1.5))
     torch.testing.assert_close(base, smooth + contrast * apart)
     torch.testing.assert_close(detail * contrast, known)
+    torch.testing.assert_close((strength - 2.5).exp(), contrast)
     torch.testing.assert_close(base + x_0 * contrast, pictures)
     assert not x_0[~hole.expand_as(x_0)].any() and not detail[hole.expand_as(detail)].any()
 
@@ -406,7 +407,7 @@ def test_slopes_are_not_carried_on_without_end():
     slope = slope * torch.linspace(0.5, 1, 32)[:, None]
     mask = hole((32, 32), ALL, slice(16, 32))
     condition, gain = with_hole_and_detail(slope, mask)
-    base, apart, _, _ = condition.image.split((3, 3, 3, 1), dim=1)
+    base, apart, *_ = condition.image.split(3, dim=1)
     assert apart.abs().max() == 1.5
     far = (biharmonic_fill(slope, mask) - smooth_fill(slope, mask)).abs().max()
     assert (base - smooth_fill(slope, mask)).abs().max() < 0.8 * far
@@ -748,21 +749,39 @@ def test_the_network_sees_the_hole_as_in_training():
     assert torch.equal(condition.image, with_hole(pictures, mask).image)
 
 
-def test_a_network_relative_to_the_detail_draws_in_units_of_it():
+def test_a_network_relative_to_the_detail_draws_in_units_of_it(monkeypatch):
     """One that sees x_0 = 1 everywhere adds as much as the detail around the hole is strong."""
 
     def network(x_t, t, condition):
-        assert condition.image.shape == (1, 10, 16, 16)
+        assert condition.image.shape == (1, 11, 16, 16)
         return SCHEDULE.predict_noise(x_t, t, torch.ones_like(x_t))
 
     pictures, mask = 0.2 * photo(16, 16), hole((16, 16), slice(3, 9), slice(5, 11))
     mender = Mender(network, SCHEDULE, channels=3, size=16, relative=True)
+    monkeypatch.setattr(pipelines, "HOLE_NOISE_SCALING", 1)
     filled = mender.fill(pictures, mask, steps=4)
     _, contrast = known_detail(pictures, mask, faintest=0.01)
     smooth, sloping = smooth_fill(pictures, mask), biharmonic_fill(pictures, mask)
     apart = ((sloping - smooth) / contrast).clamp(-1.5, 1.5)
     expected = torch.where(mask, smooth + contrast * (apart + 1), pictures)
     torch.testing.assert_close(filled, expected, atol=1e-3, rtol=0)
+
+
+def test_the_noise_is_scaled_for_photos(monkeypatch):
+    """In a run of one step, what is left of the noise is seen in the filling."""
+    pictures, mask = 0.1 * photo(16, 16), hole((16, 16), slice(6, 9), slice(5, 8))
+    mender = Mender(lambda x_t, t, _: x_t, SCHEDULE, channels=3, size=16, relative=True)
+    found = []
+    for scaling in (1, 1.02):
+        monkeypatch.setattr(pipelines, "HOLE_NOISE_SCALING", scaling)
+        found.append(mender.fill(pictures, mask, steps=1))
+    _, contrast = known_detail(pictures, mask, faintest=0.01)
+    alpha_bar = float(SCHEDULE.alpha_bars[-1])
+    share = (1 - alpha_bar) ** 0.5 * (1 - 1 / 1.02) / alpha_bar**0.5
+    wanted = found[0] + contrast * share * start_noise(1, (3, 16, 16))
+    inside = mask & (found[0].abs() < 0.8) & (wanted.abs() < 0.8)
+    assert inside.sum() > 1.5 * mask.sum() and (found[1] - found[0])[inside].abs().max() > 0.02
+    torch.testing.assert_close(found[1][inside], wanted[inside], atol=1e-4, rtol=0)
 
 
 def test_digits_are_filled():
