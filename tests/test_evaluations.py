@@ -98,5 +98,15 @@ def test_a_photo_again(name, part):
         assert again[key] == pytest.approx(committed[key], rel=0.02), key
 
 
+def test_what_is_said_of_all_fillings_are_sums_over_the_photos():
+    found = result("inpainting")
+    row, parts = found["rows"][0], found["photos"]
+    assert row["scale"] == 1 and row["photos"] == len(parts)
+    power, _, real = (sum(part["power"][which] for part in parts) for which in range(3))
+    assert row["power_over_real"] == pytest.approx(power / real, abs=1e-3)
+    spread, error = (sum(part[key] for part in parts) for key in ("spread", "posterior_mean"))
+    assert row["spread_over_error"] == pytest.approx(spread / error, abs=1e-3)
+
+
 def test_photos_are_those_of_the_results():
     assert len(photos(shared("photos/test"))) == len(result("super-resolution")["photos"])
