@@ -197,9 +197,9 @@ def to_enlarge(pictures: Tensor, relative: bool = False) -> tuple[Tensor, Condit
     return gain * (pictures - condition.image[:, :3]), condition
 
 
-# What fill divides the grey part of the noise by, for the same reason: in a hole, what scaling adds
-# to the colours is confetti. Chosen on 50 photos of the training set, where samples then have the
-# power of the real ones.
+# NOISE_SCALING for fill, of the grey part of the noise only: in a hole, what scaling adds to the
+# colours is confetti. Chosen on 50 photos of the training set, where samples then have the power of
+# the real ones.
 HOLE_NOISE_SCALING = 1.004
 
 # The networks of inpainting draw HOLE_GAIN times what the smooth filling lacks, likewise. In photos
