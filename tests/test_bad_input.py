@@ -344,7 +344,6 @@ CALLS = [
         {"x_0": ("x_t",)},
     ),
     Call("NoiseSchedule.snr", SCHEDULE.snr, {"t": 3}, {"t": not_time(1, 10, 1)}),
-    Call("NoiseSchedule.to", SCHEDULE.to, {"device": "cpu"}, {"device": NOT_DEVICE}),
     Call(
         "GaussianMixture",
         GaussianMixture,
@@ -785,7 +784,7 @@ CALLS = [
             "t": not_time(1, 10, 2),
             "noise": not_tensor(2, 1, 4, 4),
         },
-        pair("noise"),
+        {"x_0": ("noise", "t")},
     ),
     Call(
         "update_average",

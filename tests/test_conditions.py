@@ -210,7 +210,7 @@ def test_the_softmax_is_never_empty():
         (lambda: Condition(image=torch.zeros(2, 3)), "image should have shape [B, C, H, W]"),
         (lambda: Condition(tokens=torch.zeros(2)), "tokens should have shape"),
         (lambda: Condition(tokens=torch.zeros(2, 3)), "tokens should have shape [B, L, D]"),
-        (lambda: Condition(tokens=[[1]]), "tokens should be a int tensor"),
+        (lambda: Condition(tokens=[[1]]), "tokens should be an int tensor"),
         (
             lambda: Condition(torch.zeros(2, 1, 4, 4), torch.zeros(3, 1).long()),
             "image and tokens should have one row for each example",
@@ -223,7 +223,7 @@ def test_the_softmax_is_never_empty():
         (lambda: Condition(tokens=torch.zeros(2, 3).long(), mask=torch.ones(2, 3)), "mask should"),
         (lambda: both().__class__(both().image, present=torch.ones(3).bool()), "present should"),
         (lambda: both().drop(1.5), "probability should be in 0..1, but 1.5 came"),
-        (lambda: both().drop(0.5, 0), "generator should be a torch.Generator or None"),
+        (lambda: both().drop(0.5, 0), "generator should be of type Generator or None"),
         (lambda: both().to("nowhere"), "device should be"),
         (lambda: Condition.concatenate([]), "parts should be a list of Conditions"),
         (lambda: with_null_image(both().image, both().present, torch.zeros(3)), "null should have"),

@@ -139,8 +139,8 @@ def test_a_network_listens_and_trains_its_encoder():
 @pytest.mark.parametrize(
     "tokens, words",
     [
-        ([1, 2], "tokens should be a int tensor"),
-        (torch.zeros(2, 3), "tokens should be a int tensor"),
+        ([1, 2], "tokens should be an int tensor"),
+        (torch.zeros(2, 3), "tokens should be an int tensor"),
         (torch.zeros(3).long(), "tokens should have shape"),
         (torch.ones(1, LONGEST + 1).long(), "at most 10 numbers in 0..22"),
         (torch.full((1, 2), len(VOCABULARY) + 1), "at most 10 numbers in 0..22"),

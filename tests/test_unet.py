@@ -615,7 +615,7 @@ IMAGE, EMBEDDINGS = torch.zeros(2, 2, 16, 16), torch.zeros(2, 3, 12)
         (X.double(), T, None, "x_t should be torch.float32"),
         (X.long(), T, None, "x_t should be a float tensor"),
         (X, 0, None, "t should be at least 1"),
-        (X, 0.5, None, "t should be a int tensor"),
+        (X, 0.5, None, "t should be an int tensor"),
         (X, T[[0, 0, 0]], None, "t should be one number, or one for each of the 2"),
         (X, T, torch.zeros(2), "condition should be a Condition"),
         (X, T, Condition(tokens=TOKENS), "with an image"),
