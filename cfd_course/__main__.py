@@ -374,7 +374,7 @@ def assign(
 
 def _need_nbgrader() -> None:
     try:
-        from . import grading  # noqa: F401
+        from .classroom import grading  # noqa: F401
     except ImportError as error:
         raise ValueError(str(error)) from error
 
@@ -401,7 +401,7 @@ def grade(
     from tqdm import tqdm
 
     _need_nbgrader()
-    from .grading import grade
+    from .classroom.grading import grade
 
     count, results = grade(folder, workers, force)
     problems = []
@@ -420,7 +420,7 @@ def grade(
 def report(folder: Course) -> None:
     """Write the marks for Moodle and Canvas, and an overview of the class as a web page."""
     _need_nbgrader()
-    from .report import report
+    from .classroom.report import report
 
     for path in report(folder):
         print(f"Wrote {path}")

@@ -146,7 +146,7 @@ def two_lessons(tmp_path, monkeypatch):
     folder.mkdir()
     for name in ("01_first", "02_second"):
         nbformat.write(sample(), folder / f"{name}.ipynb")
-    monkeypatch.setattr(classroom, "lessons", lambda: sorted(folder.glob("*.ipynb")))
+    monkeypatch.setattr(classroom.copies, "lessons", lambda: sorted(folder.glob("*.ipynb")))
     return folder
 
 
@@ -259,7 +259,7 @@ def released(course) -> list[Path]:
 
 def test_student_notebooks_hold_no_solution_anywhere(course):
     assert [path.stem for path in released(course)] == [
-        path.stem for path in classroom.lessons() if classroom._exercises(nbformat.read(path, 4))
+        path.stem for path in classroom.lessons() if classroom.points_of(nbformat.read(path, 4))
     ]
     for path in released(course):
         reference = nbformat.read(classroom.lessons()[0].parent / path.name, 4)
@@ -300,7 +300,7 @@ def test_chosen_exercises_are_graded_and_the_others_are_for_practice(tmp_path):
     pytest.importorskip("nbgrader", reason="nbgrader is missing: install the extra teach")
     assert classroom.assign(tmp_path, ["01"], ["snr"]) == ({ONE: 1}, [])
     notebook = nbformat.read(tmp_path / "release" / ONE / f"{ONE}.ipynb", 4)
-    assert classroom._exercises(notebook) == {"snr": 1}
+    assert classroom.points_of(notebook) == {"snr": 1}
     assert "worth 1 point**: `snr` 1." in notebook.cells[0].source
     assert "for practice, without points" in cell_of(notebook, "add_noise-task").source
     assert classroom.CODE_STUB in cell_of(notebook, "add_noise-answer").source
@@ -324,7 +324,7 @@ def test_what_cannot_be_assigned_is_named(tmp_path, chosen, exercises, words):
         classroom.assign(tmp_path / "new", chosen, exercises)
     assert not (tmp_path / "new").exists()
     with pytest.raises(FileNotFoundError, match="is no course folder"):
-        from cfd_course.grading import grade
+        from cfd_course.classroom.grading import grade
 
         grade(tmp_path)
 
@@ -406,7 +406,7 @@ def test_what_could_not_be_read_is_told_to_the_teacher(graded):
 def test_grading_again_keeps_a_mark_given_by_hand(graded):
     from nbgrader.api import Gradebook
 
-    from cfd_course.grading import grade
+    from cfd_course.classroom.grading import grade
 
     course, _ = graded
     before = grades(course)
@@ -427,7 +427,7 @@ def test_grading_again_keeps_a_mark_given_by_hand(graded):
 
 def test_a_submission_that_holds_everybody_up_is_ended(tmp_path, monkeypatch):
     """Its process is killed, an empty notebook is graded instead, and the next one has its turn."""
-    grading = pytest.importorskip("cfd_course.grading", reason="nbgrader is missing")
+    grading = pytest.importorskip("cfd_course.classroom.grading", reason="nbgrader is missing")
     classroom.assign(tmp_path, ["01"], ["snr"])
     settings = tmp_path / "nbgrader_config.py"
     settings.write_text(settings.read_text() + "c.Judge.seconds = 60\n")
@@ -452,7 +452,7 @@ def test_a_submission_that_holds_everybody_up_is_ended(tmp_path, monkeypatch):
 @pytest.fixture
 def one_exercise(tmp_path):
     """A course with one exercise, and two perfect submissions, graded."""
-    grading = pytest.importorskip("cfd_course.grading", reason="nbgrader is missing")
+    grading = pytest.importorskip("cfd_course.classroom.grading", reason="nbgrader is missing")
     classroom.assign(tmp_path, ["01"], ["snr"])
     for name in ("ada", "bob"):
         STUDENTS["perfect"].hand_in(tmp_path, name)
@@ -508,7 +508,7 @@ def test_grading_stops_when_it_is_told_to(one_exercise):
 
 
 def test_a_gradebook_that_is_gone_or_damaged_is_named(one_exercise):
-    from cfd_course.report import report
+    from cfd_course.classroom.report import report
 
     grading, course = one_exercise
     book = course / "gradebook.db"
@@ -572,7 +572,7 @@ def nbgrader(*words, cwd) -> None:
 def test_an_assignment_goes_through_the_exchange(tmp_path):
     """As on a JupyterHub: released, fetched, handed in, collected, graded, feedback returned."""
     pytest.importorskip("nbgrader", reason="nbgrader is missing: install the extra teach")
-    from cfd_course.grading import grade
+    from cfd_course.classroom.grading import grade
 
     course, exchange, home = (tmp_path / name for name in ("course", "exchange", "student"))
     classroom.assign(course, ["01"])

@@ -16,8 +16,8 @@ from nbgrader.api import Gradebook
 from tqdm import tqdm
 
 from cfd_course.classroom import assign
-from cfd_course.grading import grade
-from cfd_course.report import report
+from cfd_course.classroom.grading import grade
+from cfd_course.classroom.report import report
 
 from ..students import ONE, STUDENTS, TWO
 
