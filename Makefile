@@ -8,6 +8,8 @@ PYTHON ?= $(shell for each in python3 python3.14 python3.13 python3.12 python3.1
 	$$each -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$each && break; done)
 # Say, LAB='--no-browser --port 8889'
 LAB ?=
+# JupyterLab refuses root, which is who one is in a container, unless it is told.
+ROOT := $(if $(filter 0,$(shell id -u 2>/dev/null)),--allow-root)
 BIN := .venv/bin
 UV := $(shell command -v uv 2>/dev/null || true)
 INSTALL := $(if $(UV),$(UV) pip install --python $(BIN)/python,$(BIN)/python -m pip install) \
@@ -18,7 +20,7 @@ INSTALL := $(if $(UV),$(UV) pip install --python $(BIN)/python,$(BIN)/python -m 
 
 lab: .venv/learner
 	$(BIN)/python -m cfd_course copies --to my_course
-	$(BIN)/jupyter lab $(LAB) my_course
+	$(BIN)/jupyter lab $(ROOT) $(LAB) my_course
 
 test: .venv/tester
 	$(BIN)/ruff check .

@@ -4,6 +4,8 @@ import inspect
 import json
 import os
 import platform
+import sys
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +15,13 @@ from typer.core import TyperGroup
 
 class _Plain(TyperGroup):
     """Says a user's mistake in one line, without a stack trace."""
+
+    def main(self, *arguments, **settings):
+        for stream in (sys.stdout, sys.stderr):
+            # What an older console cannot show, say a path, is escaped. A notebook's shows all.
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")
+        return super().main(*arguments, **settings)
 
     def invoke(self, context):
         try:
@@ -117,7 +126,7 @@ def evaluate(
         for part, measure in bar:
             if part not in found:
                 found[part] = measure()
-                with open(so_far, "a") as file:
+                with open(so_far, "a", encoding="utf-8") as file:
                     file.write(json.dumps([part, found[part]], allow_nan=False) + "\n")
     text = json.dumps(summary(found), indent=1, allow_nan=False)
     with replacing(out) as partial:
@@ -129,7 +138,7 @@ def evaluate(
 def _read_lines(path: Path, what: dict) -> dict:
     """What an evaluation that was stopped had measured. Begins the file where there is none."""
     if not path.exists():
-        path.write_text(json.dumps(["", what]) + "\n")
+        path.write_text(json.dumps(["", what]) + "\n", encoding="utf-8")
     found = {}
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
@@ -284,8 +293,11 @@ def _check_out(out: Path) -> None:
         )
     if not out.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {out.parent} to write {out.name} into.")
-    if not os.access(out.parent, os.W_OK):
-        raise PermissionError(f"nothing can be written into the folder {out.parent}.")
+    try:
+        # Tried, not asked: to root, and on Windows, every folder says that it can be written into.
+        tempfile.TemporaryFile(dir=out.parent).close()
+    except OSError as error:
+        raise OSError(f"nothing can be written into the folder {out.parent}: {error}") from error
 
 
 def _write(picture, out: Path) -> None:

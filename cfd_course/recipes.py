@@ -240,7 +240,7 @@ def _settled(path: Path, begun: dict, measure: Callable[[], str]) -> str:
         with replacing(path) as partial:
             partial.write_text(json.dumps({**begun, "precision": measure()}, indent=1) + "\n")
     try:
-        before = json.loads(path.read_text())
+        before = json.loads(path.read_text(encoding="utf-8"))
         precision = expect.choice("its precision", before.pop("precision"), ("no", "bf16"))
     except (AttributeError, KeyError, ValueError) as error:
         raise ValueError(

@@ -64,7 +64,7 @@ def execute(notebook: NotebookNode, folder: Path) -> None:
     notebook.metadata = nbformat.from_dict(METADATA)
     NotebookClient(
         notebook,
-        timeout=300,
+        timeout=600,
         kernel_name="python3",
         record_timing=False,
         store_widget_state=False,

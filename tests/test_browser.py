@@ -87,21 +87,21 @@ def lab(tmp_path_factory):
         yield home / "course", address
     finally:
         server.terminate()
-        server.wait(30)
+        server.wait(600)
 
 
 def _wait_for(address: str, server: subprocess.Popen, log: Path) -> None:
-    for _ in range(240):
-        assert server.poll() is None, log.read_text()
+    for _ in range(1200):
+        assert server.poll() is None, log.read_text(encoding="utf-8")
         try:
             json.load(urllib.request.urlopen(address, timeout=5))
             return
         except OSError:
             time.sleep(0.5)
-    raise AssertionError(f"JupyterLab did not start:\n{log.read_text()}")
+    raise AssertionError(f"JupyterLab did not start:\n{log.read_text(encoding='utf-8')}")
 
 
-def step_through(page, lab, notebook: nbformat.NotebookNode, name: str, patience=30) -> None:
+def step_through(page, lab, notebook: nbformat.NotebookNode, name: str, patience=600) -> None:
     """Open the notebook, run all cells, move the first slider, and expect another picture within
     `patience` seconds, and no error."""
     folder, address = lab
@@ -118,17 +118,17 @@ def step_through(page, lab, notebook: nbformat.NotebookNode, name: str, patience
     page.on("console", on_console)
     page.on("pageerror", on_page_error)
     try:
-        page.goto(f"{address}/lab/tree/{name}?reset", timeout=120_000)
-        page.get_by_text(READY).wait_for(timeout=120_000)
+        page.goto(f"{address}/lab/tree/{name}?reset", timeout=600_000)
+        page.get_by_text(READY).wait_for(timeout=600_000)
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         last = sum(cell.cell_type == "code" for cell in notebook.cells)
         # The prompt of the last code cell gets its number when it has run.
-        page.get_by_text(f"[{last}]:", exact=True).first.wait_for(state="attached", timeout=240_000)
-        page.get_by_text(READY).wait_for(timeout=60_000)
+        page.get_by_text(f"[{last}]:", exact=True).first.wait_for(state="attached", timeout=600_000)
+        page.get_by_text(READY).wait_for(timeout=600_000)
 
         picture = page.locator(PICTURE).first
-        picture.wait_for(timeout=60_000)
+        picture.wait_for(timeout=600_000)
         before = _bytes(page, picture)
         handle = page.locator(SLIDER).first
         handle.focus()

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from cfd_course.__main__ import app
 from cfd_course.classroom import lessons
 from cfd_course.pipelines import build
 from cfd_course.training import load_checkpoint, save_checkpoint
+from tests import windows
 
 # Networks that train and draw in no time.
 SMALL = {
@@ -35,7 +37,7 @@ def run(tmp_path, monkeypatch):
     _, steps, stream = recipes.DIFFUSION["digits"]
     shrunk = (SMALL["digits"] | {"batch": 4}, steps, stream)
     monkeypatch.setitem(recipes.DIFFUSION, "digits", shrunk)
-    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
+    return lambda *words, **console: CliRunner(**console).invoke(app, list(map(str, words)))
 
 
 @pytest.fixture
@@ -82,7 +84,7 @@ def python(*words, cwd) -> subprocess.CompletedProcess:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
 
 
@@ -236,7 +238,7 @@ def test_evaluate_goes_on_where_it_was_stopped(run, monkeypatch):
     result = run("evaluate", "digits", "--data", "full")
     assert result.exit_code == 0, result.output
     assert measured == ["a", "b", "b"]
-    saved = json.loads(Path("data/results/digits.json").read_text())
+    saved = json.loads(Path("data/results/digits.json").read_text(encoding="utf-8"))
     assert saved == {"found": {name: {"name": name, "data": "full"} for name in "ab"}}
     assert list(Path("data/results").iterdir()) == [Path("data/results/digits.json")]
 
@@ -251,7 +253,7 @@ def test_evaluate_never_mixes_two_evaluations(run, monkeypatch):
     result = run("evaluate", "digits", "--data", "other")
     partial = Path("data/results/digits.json.partial")
     assert result.exit_code == 1 and f"{partial} was begun with other arguments" in result.stderr
-    lines = partial.read_text()
+    lines = partial.read_text(encoding="utf-8")
     for damaged in ("null", '[["a"], 1]', '["a", null]', "\udcff"):
         partial.write_bytes((lines + damaged).encode(errors="surrogateescape"))
         result = run("evaluate", "digits", "--data", "full")
@@ -275,7 +277,7 @@ def test_the_result_of_an_evaluation_may_have_any_name(run, monkeypatch):
 
     monkeypatch.setitem(evaluations.EVALUATIONS, "digits", (parts, lambda found: found))
     assert run("evaluate", "digits", "--out", "my.partial").exit_code == 0
-    assert json.loads(Path("my.partial").read_text()) == {"a": {"found": 1}}
+    assert json.loads(Path("my.partial").read_text(encoding="utf-8")) == {"a": {"found": 1}}
     assert not Path("my.partial.partial").exists()
 
 
@@ -288,22 +290,22 @@ def test_a_training_goes_on_as_it_began_or_not_at_all(run, small):
     assert sitting["steps"] == 3  # what the network had, not what was asked for
     result = run(*words, "--steps", 5, "--from", small)
     assert "the training in state was begun with another from: None" in result.stderr
-    Path("state/begun.json").write_text("{}")
+    Path("state/begun.json").write_text("{}", encoding="utf-8")
     result = run(*words, "--steps", 5)
     assert result.exit_code == 1 and "begun.json cannot be read" in result.stderr
 
 
 def test_a_full_disk_leaves_what_was_there(run, small, monkeypatch):
-    Path("a.png").write_text("an older picture")
+    Path("a.png").write_text("an older picture", encoding="utf-8")
 
     def full(self, path, format):
-        Path(path).write_text("half")
+        Path(path).write_text("half", encoding="utf-8")
         raise OSError("no space left")
 
     monkeypatch.setattr(Image.Image, "save", full)
     result = run("draw", "3", "a.png", "--model", small, "--steps", 1)
     assert result.exit_code == 1 and "no space left" in result.stderr
-    assert Path("a.png").read_text() == "an older picture"
+    assert Path("a.png").read_text(encoding="utf-8") == "an older picture"
     assert [path.name for path in Path().glob("a.png*")] == ["a.png"]
 
 
@@ -339,12 +341,12 @@ def test_copies_says_what_it_made_and_kept(run):
         p.name for p in lessons()
     ]
     first = Path("my_course", lessons()[0].name)
-    first.write_text("my work")
+    first.write_text("my work", encoding="utf-8")
     assert f"kept as it was: {first}" in run("copies").output
-    assert first.read_text() == "my work"
+    assert first.read_text(encoding="utf-8") == "my work"
     again = run("copies", "--only", first.stem, "--force")
     assert again.output.split() == ["made", str(first)]
-    assert first.read_text() != "my work"
+    assert first.read_text(encoding="utf-8") != "my work"
 
 
 MISTAKES = {
@@ -385,7 +387,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize("words, said", MISTAKES.values(), ids=MISTAKES)
 def test_a_mistake_is_one_line(run, words, said):
-    Path("text.jpg").write_text("not a picture")
+    Path("text.jpg").write_text("not a picture", encoding="utf-8")
     Image.new("RGB", (1, 1)).save("dot.png")
     result = run(*words)
     assert result.exit_code == 1
@@ -400,3 +402,57 @@ def test_a_process_of_its_own(tmp_path, small):
     wrong = python("train", "cats", cwd=tmp_path)
     assert (wrong.returncode, wrong.stdout) == (1, "")
     assert "Traceback" not in wrong.stderr and "should be one of" in wrong.stderr
+
+
+# --- On Windows, whose older consoles cannot show every name ---
+
+
+@pytest.fixture
+def on_windows(run, monkeypatch):
+    windows.play(monkeypatch)
+    return lambda *words: run(*words, charset="cp1252")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("draw", "31", "{}.png", "--steps", 2),
+        ("train", "digits", "--steps", 1, "--folder", "{}"),
+        ("copies", "--only", "01", "--to", "{}"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_name_that_the_console_cannot_show(words, tmp_path, on_windows):
+    name = "снег"
+    result = on_windows(*[str(word).format(name) for word in words])
+    assert result.exit_code == 0, result.output
+    assert r"\u0441\u043d\u0435\u0433" in result.output
+    assert [path.name for path in tmp_path.iterdir()] in ([name], [f"{name}.png"])
+
+
+def test_a_mistake_that_the_console_cannot_show(on_windows):
+    result = on_windows("enlarge", "снег.png", "out.png")
+    assert result.exit_code == 1 and r"\u0441" in result.output
+    assert isinstance(result.exception, SystemExit)
+
+
+def test_an_evaluation_goes_on_on_windows(on_windows, monkeypatch, tmp_path):
+    parts = {"один": lambda: {"value": 1}, "two": lambda: {"value": 1 / 0}}
+    measuring = (lambda data: parts.items(), lambda found: found)
+    monkeypatch.setitem(evaluations.EVALUATIONS, "digits", measuring)
+    first = on_windows("evaluate", "digits", "--out", "ü.json")
+    assert isinstance(first.exception, ZeroDivisionError)
+    parts["two"] = lambda: {"value": 2}
+    assert on_windows("evaluate", "digits", "--out", "ü.json").exit_code == 0
+    found = json.loads((tmp_path / "ü.json").read_bytes().decode("utf-8"))
+    assert found == {"один": {"value": 1}, "two": {"value": 2}}
+    assert [path.name for path in tmp_path.iterdir()] == ["ü.json"]
+
+
+def test_a_folder_that_takes_no_files_is_named_before_the_work(tmp_path, run, monkeypatch):
+    def refuse(*_, **named):
+        raise PermissionError(13, "Permission denied", str(named["dir"]))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)  # os.access says what root may do
+    result = run("draw", "3", tmp_path / "out.png")
+    assert result.exit_code == 1 and "nothing can be written into the folder" in result.output

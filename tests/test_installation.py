@@ -223,7 +223,7 @@ def call(stage: Path, *words: str) -> subprocess.CompletedProcess:
         env={"PATH": str(stage / "bin")},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
     )
 
 
@@ -242,6 +242,15 @@ case "$*" in
     *"-m venv .venv"*) cp -r prepared .venv ;;
 esac
 """
+
+
+@pytest.mark.parametrize("user", ["0", "1000"])
+def test_make_lab_as_root_says_so_to_jupyterlab(stage, user):
+    prepare(stage, ensurepip=0)
+    put(stage, "bin/id", f'[ "$*" = -u ] && echo {user}')
+    assert call(stage, "make", "lab", "LAB=--no-browser").returncode == 0
+    root = "--allow-root " if user == "0" else ""
+    assert calls(stage)[-1] == f".venv/bin/jupyter lab {root}--no-browser my_course"
 
 
 def prepare(stage: Path, ensurepip: int) -> None:

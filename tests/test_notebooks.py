@@ -4,7 +4,6 @@ is nbval's to check (`pytest notebooks`)."""
 
 import copy
 import re
-import time
 from pathlib import Path
 
 import nbformat
@@ -276,16 +275,15 @@ try:
 except ImportError:
     print(None)
 """
-seconds: dict[str, float] = {}
 
 
 def run_copy(reference: nbformat.NotebookNode, folder: Path) -> int | None:
-    """Run a learner's copy in its own kernel, no cell over 60 s. Returns the kernel's peak memory
-    in bytes."""
+    """Run a learner's copy in its own kernel, no cell over 10 minutes. Returns the kernel's peak
+    memory in bytes."""
     notebook = without_solutions(reference)
     notebook.cells.append(new_code_cell(MEMORY))
     NotebookClient(
-        notebook, timeout=60, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
     ).execute()
     return eval(notebook.cells[-1].outputs[0].text)
 
@@ -299,15 +297,5 @@ def test_a_copy_that_stops_is_seen(tmp_path):
 
 @LESSONS
 def test_untouched_copy_runs_to_its_end(path, tmp_path):
-    began = time.monotonic()
     memory = run_copy(nbformat.read(path, as_version=4), tmp_path)
-    seconds[path.stem] = time.monotonic() - began
-    assert seconds[path.stem] < 180
     assert memory is None or memory < 3e9
-
-
-def test_all_copies_together_run_in_25_minutes():
-    missing = {path.stem for path in lessons()} - seconds.keys()
-    if missing:
-        pytest.skip(f"not run to their end here: {', '.join(sorted(missing))}")
-    assert sum(seconds.values()) < 25 * 60, seconds

@@ -541,7 +541,7 @@ def test_killed_at_random_moments(save_every, tmp_path, uninterrupted):
     for _ in range(4):
         before = reached.value
         process = run(train_until_killed, tmp_path, save_every, reached)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 600
         while reached.value < before + random.randint(1, 9) and process.is_alive():
             assert time.monotonic() < deadline
             time.sleep(0.001)
@@ -604,7 +604,7 @@ def test_two_processes_equal_one(tmp_path):
     path = os.pathsep.join([str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")])
     # `--cpu` would start a single process, or want MPI: this is the way to two on processors.
     environment = {**os.environ, "PYTHONPATH": path, "ACCELERATE_USE_CPU": "true"}
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stderr
     for size in SIZES:
         networks = processes_run(size)

@@ -447,7 +447,7 @@ def _tensor_difference(got, wanted) -> str | None:
 def _quiet():
     """What an answer prints or warns of is not part of the verdict."""
     with (
-        open(os.devnull, "w") as nowhere,
+        open(os.devnull, "w", encoding="utf-8") as nowhere,
         contextlib.redirect_stdout(nowhere),
         contextlib.redirect_stderr(nowhere),
         warnings.catch_warnings(),
@@ -495,7 +495,7 @@ def _time_limit(seconds: float):
 def _memory_limit(gigabytes: float):
     """Let this process grow by so much only; where the system can (Linux)."""
     try:
-        pages = int(Path("/proc/self/statm").read_text().split()[5])
+        pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[5])
     except OSError:
         yield
         return
