@@ -25,6 +25,7 @@ from .right_answers import RIGHT_ANSWERS
 LESSONS = [
     importlib.import_module(f"cfd_course.checks.{module.name}")
     for module in pkgutil.iter_modules(cfd_course.checks.__path__)
+    if module.name.startswith("lesson_")
 ]
 EXERCISES = {
     f"{lesson.__name__.rpartition('.')[2]}.{name}": exercise
@@ -339,7 +340,7 @@ def test_something_that_is_no_function_is_named(capsys):
 
 @pytest.mark.parametrize("body", ["busy", "sleeping"])
 def test_an_endless_answer_is_cut(body, capsys, monkeypatch):
-    monkeypatch.setattr(cfd_course.checks, "SECONDS", 0.2)
+    monkeypatch.setattr(cfd_course.checks.exercise, "SECONDS", 0.2)
 
     def endless(schedule, x_0, t, noise):
         while True:
@@ -429,7 +430,7 @@ def test_whatever_a_learner_writes_gets_a_clear_message_and_the_notebook_goes_on
 
 @pytest.mark.parametrize("caught", [Exception, BaseException], ids=lambda caught: caught.__name__)
 def test_an_endless_answer_that_catches_everything_is_cut(caught, capsys, monkeypatch):
-    monkeypatch.setattr(cfd_course.checks, "SECONDS", 0.2)
+    monkeypatch.setattr(cfd_course.checks.exercise, "SECONDS", 0.2)
 
     def stubborn(schedule, x_0, t, noise):
         count = 0
@@ -557,7 +558,7 @@ def test_a_crash_while_it_is_written_leaves_the_record(learner, monkeypatch):
     def crash(*names):
         raise OSError("the machine was switched off")
 
-    monkeypatch.setattr(cfd_course.checks.os, "replace", crash)
+    monkeypatch.setattr(cfd_course.checks.record.os, "replace", crash)
     answer = right_answer("lesson_01.predict_x0")
     assert lesson_01.predict_x0(answer) is answer
     assert learner.read_text() == before
