@@ -324,8 +324,8 @@ def info() -> None:
     import torchvision
 
     from . import __version__
+    from .checkpoints import load_checkpoint
     from .datasets import data_path
-    from .training import load_checkpoint
 
     print(f"cfd_course {__version__}, Python {platform.python_version()}, {platform.platform()}")
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA GPU"

@@ -63,6 +63,12 @@ def divisible(name: str, sizes: int | Sequence[int], by: int, advice: str = "") 
     that(right, name, f"be divisible by {by}", "x".join(map(str, sizes)), advice)
 
 
+def fits(name: str, value, hint):
+    """Pass on a value that is what an annotation says, where that is of no argument."""
+    _hold(_kind(hint), name, value, {}, {})
+    return value
+
+
 def alike(name: str, value, like: Tensor, advice: str = "") -> Tensor:
     """Pass on a float tensor of the shape of another: what a function of the caller's returned."""
     right = isinstance(value, Tensor) and value.is_floating_point()
@@ -86,7 +92,7 @@ def numbers(name: str, values) -> Tensor:
     return found.double()
 
 
-def time(name: str, t: int | Tensor, low: int, high: int) -> Tensor:
+def time(name: str, t: int | Tensor, low: int, high: float) -> Tensor:
     """Noising steps in low..high as a tensor on the CPU, where the tables are."""
     t = torch.as_tensor(t).cpu()
     least, most = int(t.min()), int(t.max())
@@ -138,6 +144,7 @@ def _hold(kind: _Kind, name: str, value, sizes: dict, arguments: dict) -> None:
         kind.check(name, value, sizes, arguments)
 
 
+@functools.cache
 def _kind(hint, advice: str = "", interval=None) -> _Kind:
     origin, parts = get_origin(hint), get_args(hint)
     if origin is Annotated:
@@ -207,7 +214,7 @@ def _row(each: _Kind, advice: str) -> _Kind:
     """A list, a tuple or the like, of at least one thing, all of a kind."""
 
     def check(name, value, sizes, arguments):
-        that(len(value), name, "not be empty", value, advice)
+        that(len(value), name, "be a list that holds something", value, advice)
         for item in value:
             _hold(each, f"each of {name}", item, sizes, arguments)
 

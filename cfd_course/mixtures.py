@@ -22,7 +22,7 @@ class GaussianMixture:
 
     means [K, D]; covariances [K, D, D], symmetric and positive definite; weights [K], positive
     (scaled to sum to 1; equal if not given); labels [K], whole numbers (0, 1, 2, ... if not given).
-    Everything is kept in float64.
+    Everything is kept in float64, on the CPU.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class GaussianMixture:
         """The gradient of log_density in x, [B, D]: each component's own gradient
         -C_t^-1 (x - m_t), weighted by the chance that x came from it."""
         terms, gradients = self._component_terms(x, alpha_bar)
-        return (terms.softmax(dim=0)[..., None] * gradients).sum(0).to(x.dtype)
+        return (terms.softmax(dim=0)[..., None] * gradients).sum(0).to(x)
 
     def label_probability(self, x: Tensor, label: int, alpha_bar: float | Tensor = 1.0) -> Tensor:
         """The perfect classifier p(label | x_t = x), by Bayes. Returns [B] in float64."""
@@ -143,7 +143,7 @@ class GaussianMixture:
                 f"{expect.describe(share)} came."
             )
         share = share.reshape(-1, 1)  # [B or 1, 1]
-        away = x.double() - share.sqrt() * self.means[:, None]  # [K, B, D]
+        away = x.cpu().double() - share.sqrt() * self.means[:, None]  # [K, B, D]
         variances = share * self._variances[:, None] + 1 - share  # [K, B or 1, D], along the axes
         along = away @ self._axes
         log_densities = -0.5 * (along**2 / variances + (2 * math.pi * variances).log()).sum(-1)

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from . import expect
+from .checkpoints import load_checkpoint, load_weights
 from .conditions import Condition
 from .datasets import data_path
 from .datasets.digits import digit_condition
@@ -32,7 +33,6 @@ from .guidance import guide
 from .sampling import Step, dpm_solver, last, timesteps
 from .schedule import NoiseSchedule
 from .text import TextEncoder, tokenise
-from .training import load_checkpoint, load_weights
 from .unet import KnownPixels, Unet, Velocity
 
 # Wraps the steps of a sampler, say functools.partial(tqdm, total=20).

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from . import expect
+from .checkpoints import load_checkpoint, load_weights, save_checkpoint
 from .datasets import batches
 from .datasets.digits import digit_condition, digits
 from .datasets.photos import crops, photos
@@ -19,7 +19,7 @@ from .datasets.shapes import SceneStream
 from .files import replacing
 from .pipelines import build, build_schedule, to_enlarge, to_fill
 from .text import tokenise
-from .training import faster_precision, load_checkpoint, load_weights, save_checkpoint, train
+from .training import train
 
 
 def _digit_stream(recipe: dict, data: Path | None):
@@ -198,18 +198,13 @@ def train_network(
     stream = stream_of(recipe, data)
     schedule = build_schedule(recipe)
     begun = {"recipe": recipe, "data": data and str(data), "from": start and str(start)}
-    precision = _settled(
-        folder / "begun.json",
-        begun,
-        lambda: faster_precision(network, schedule, next(iter(stream))),
-    )
+    _settled(folder / "begun.json", begun)
     began, first = time.monotonic(), None
     for step in train(
         network,
         schedule,
         stream,
         steps,
-        precision=precision,
         seed=seed,
         folder=folder,
         drop=recipe["drop"],
@@ -223,7 +218,6 @@ def train_network(
         {
             "steps": step.number,
             "seed": seed,
-            "precision": precision,
             "resumed_at_step": first - 1,
             "seconds": round(time.monotonic() - began),
         }
@@ -231,28 +225,26 @@ def train_network(
     save_checkpoint(out, step.average, recipe)
 
 
-def _settled(path: Path, begun: dict, measure: Callable[[], str]) -> str:
-    """The precision of a training. Some processors gain from bfloat16 and others lose: what its
-    first run measured holds for all its runs, so that a resumed one ends with the same weights.
-    And all must begin with the same recipe, data and weights."""
+def _settled(path: Path, begun: dict) -> None:
+    """All runs of a training must begin with the same recipe, data and weights, which stand
+    here."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as partial:
-            partial.write_text(json.dumps({**begun, "precision": measure()}, indent=1) + "\n")
+        with replacing(path) as unfinished:
+            unfinished.write_text(json.dumps(begun, indent=1) + "\n", encoding="utf-8")
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-        precision = expect.choice("its precision", before.pop("precision"), ("no", "bf16"))
-    except (AttributeError, KeyError, ValueError) as error:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        before = {key: found[key] for key in begun}
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} cannot be read. Move the folder {path.parent} away to start again. ({error})"
         ) from error
     for key, value in json.loads(json.dumps(begun)).items():
-        if before.get(key) != value:
+        if before[key] != value:
             raise ValueError(
-                f"the training in {path.parent} was begun with another {key}: {before.get(key)}, "
+                f"the training in {path.parent} was begun with another {key}: {before[key]}, "
                 f"not {value}. Use the same, or another --folder."
             )
-    return precision
 
 
 def _begin(recipe: dict, start: Path | None, seed: int) -> tuple[nn.Module, dict]:

@@ -6,7 +6,9 @@ attends to itself and to the condition at the coarse levels.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +21,23 @@ from .schedule import NoiseSchedule
 GROUPS = 8  # of channels, in every GroupNorm
 PLACE_CHANNELS = 32  # of the embedding of a place in the picture
 INJECT = ("input", "levels", "attention")  # the routes of a condition picture
+
+
+Network = Annotated[Callable[..., Tensor], "network(x_t, t, condition)"]
+
+
+def ask(network: Network, x_t: Tensor, t: int | Tensor, condition: Condition | None) -> Tensor:
+    """network(x_t, t, condition), wherever it is. One rule for devices through the course: a
+    network works where its weights are. What it is asked is brought there, and its answer comes
+    back to where x_t is. So only who wants a network elsewhere moves it, and nobody else needs to
+    know. Tables, in float64, stay on the CPU, see NoiseSchedule; samplers work where x_T is."""
+    weights = next(network.parameters(), None) if isinstance(network, nn.Module) else None
+    if weights is None or weights.device == x_t.device:
+        return network(x_t, t, condition)
+    there = weights.device
+    t = t.to(there) if isinstance(t, Tensor) else t
+    condition = None if condition is None else condition.to(there)
+    return network(x_t.to(there), t, condition).to(x_t.device)
 
 
 def time_embedding(t: Tensor, channels: int) -> Tensor:
@@ -290,6 +309,8 @@ class Unet(nn.Module):
         """
         expect.tensor("x_t", x_t, ("B", self.image_channels, "H", "W"))
         weight = self.conv_in.weight
+        if x_t.device != weight.device:
+            return ask(self, x_t, t, condition)
         if x_t.dtype != weight.dtype and not torch.is_autocast_enabled(x_t.device.type):
             raise TypeError(
                 f"x_t should be {weight.dtype} like the network's weights, but "
@@ -382,6 +403,7 @@ class Unet(nn.Module):
         """The condition with its tokens turned into embeddings, for a sampler to do once."""
         if condition is None or condition.tokens is None or condition.tokens.is_floating_point():
             return condition
+        condition = condition.to(self.conv_in.weight.device)
         if self.token_encoder is None:
             raise ValueError(
                 "tokens should be embeddings [B, L, D] for a U-Net without a token_encoder, but "
@@ -412,6 +434,7 @@ class Unet(nn.Module):
             raise TypeError(
                 f"condition should be a Condition or None, but {expect.describe(condition)} came."
             )
+        condition = condition.to(x_t.device)
         for name, given, wanted in (
             ("an image", condition.image is not None, wants_image),
             ("tokens", condition.tokens is not None, wants_tokens),
@@ -505,7 +528,7 @@ class Velocity(nn.Module):
 
     def forward(self, x_t: Tensor, t: int | Tensor, condition: Condition | None = None) -> Tensor:
         """x_t [B, C, H, W], t a whole number or [B] -> the noise, shaped like x_t."""
-        v = self.network(x_t, t, condition)
+        v = ask(self.network, x_t, t, condition)
         # Solved for the noise: sqrt(alpha_bar) v + sqrt(1 - alpha_bar) x_t.
         return self.schedule.add_noise(v.to(x_t), t, x_t)
 
@@ -551,11 +574,13 @@ class KnownPixels(nn.Module):
     def forward(self, x_t: Tensor, t: int | Tensor, condition: Condition | None = None) -> Tensor:
         """x_t [B, C, H, W], t a whole number or [B] -> the noise, shaped like x_t."""
         if condition is None:
-            return self.network(x_t, t, None)
+            return ask(self.network, x_t, t, None)
+        condition = condition.to(x_t.device)
         hole = condition.image[:, -1:] > 0
         if self.patch is not None:
             condition = replace(condition, mask=known_patches(hole, self.patch))
         known = ~hole & condition.present[:, None, None, None]
-        noise = self.network(torch.where(known, 0, x_t) if self.quiet else x_t, t, condition)
+        seen = torch.where(known, 0, x_t) if self.quiet else x_t
+        noise = ask(self.network, seen, t, condition)
         exact = self.schedule.predict_noise(x_t, t, torch.zeros_like(x_t))
         return torch.where(known, exact.to(noise), noise)

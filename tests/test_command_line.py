@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 import cfd_course
 from cfd_course import evaluations, recipes
 from cfd_course.__main__ import app
+from cfd_course.checkpoints import load_checkpoint, save_checkpoint
 from cfd_course.classroom import lessons
 from cfd_course.pipelines import build
-from cfd_course.training import load_checkpoint, save_checkpoint
 from tests import windows
 
 # Networks that train and draw in no time.

@@ -213,7 +213,7 @@ def test_the_softmax_is_never_empty():
         (lambda: Condition(tokens=[[1]]), "tokens should be an int tensor"),
         (
             lambda: Condition(torch.zeros(2, 1, 4, 4), torch.zeros(3, 1).long()),
-            "image and tokens should have one row for each example",
+            "tokens should have shape [2, L]",
         ),
         (lambda: Condition(torch.zeros(2, 1, 4, 4), mask=torch.ones(3, 1).bool()), "mask should"),
         (
@@ -225,7 +225,7 @@ def test_the_softmax_is_never_empty():
         (lambda: both().drop(1.5), "probability should be in 0..1, but 1.5 came"),
         (lambda: both().drop(0.5, 0), "generator should be of type Generator or None"),
         (lambda: both().to("nowhere"), "device should be"),
-        (lambda: Condition.concatenate([]), "parts should be a list of Conditions"),
+        (lambda: Condition.concatenate([]), "parts should be a list that holds something"),
         (lambda: with_null_image(both().image, both().present, torch.zeros(3)), "null should have"),
     ],
 )

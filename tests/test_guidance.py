@@ -187,7 +187,10 @@ def test_paper_scale():
     [
         (lambda: guide(None, told(1, 2)), "network should be callable as network(x_t, t, cond"),
         (lambda: guide(Exact(), torch.zeros(2)), "condition should be of type Condition"),
-        (lambda: guide(Exact(), told(1, 2), "3"), "scale should be a number, but '3' (str) came"),
+        (
+            lambda: guide(Exact(), told(1, 2), "3"),
+            "scale should be a number or callable, but '3' (str) came",
+        ),
         (lambda: guide(Exact(), told(1, 2), float("nan")), "scale should be finite"),
         (lambda: guide(Exact(), told(1, 2), lambda t: None)(points(2), 1), "scale(t) should be a"),
         (lambda: guide(Exact(), told(1, 2), 3.0)(points(3), 1), "x_t should have one row for each"),

@@ -17,6 +17,7 @@ from scipy.stats import binomtest
 from torch import nn
 
 from cfd_course import Condition, NoiseSchedule, Unet, pipelines
+from cfd_course.checkpoints import load_checkpoint, save_checkpoint
 from cfd_course.datasets import data_path
 from cfd_course.datasets.digits import digits
 from cfd_course.datasets.photos import (
@@ -47,7 +48,6 @@ from cfd_course.pipelines import (
     with_hole_and_detail,
 )
 from cfd_course.recipes import DIFFUSION
-from cfd_course.training import load_checkpoint, save_checkpoint
 from cfd_course.unet import Velocity
 
 # The recipes, with networks that draw in no time.

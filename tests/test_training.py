@@ -1,7 +1,6 @@
 """The loss, the training loop, its saved state under kill -9, and checkpoints."""
 
 import copy
-import json
 import math
 import multiprocessing
 import os
@@ -13,28 +12,19 @@ import time
 from collections import deque
 from pathlib import Path
 
+import numpy
 import pytest
-import safetensors.torch
 import torch
 from accelerate import PartialState
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, RandomSampler
 
 from cfd_course.conditions import Condition
 from cfd_course.datasets import batches
 from cfd_course.mixtures import GaussianMixture
 from cfd_course.schedule import NoiseSchedule
-from cfd_course.training import (
-    faster_precision,
-    learning_rate_at,
-    load_checkpoint,
-    load_weights,
-    noise_loss,
-    save_checkpoint,
-    train,
-    update_average,
-)
+from cfd_course.training import learning_rate_at, noise_loss, train, update_average
 from cfd_course.unet import Unet, Velocity
 
 SCHEDULE = NoiseSchedule.cosine(100)
@@ -255,12 +245,12 @@ class Recorder(nn.Module):
 def test_the_loop_by_hand(size):
     """Twelve steps of AdamW, clipped gradient, warm-up and average, redone with plain tensors."""
     x_0 = randn(size, 1, 2, 2)
-    network, settings = Recorder(), {"learning_rate": 0.1, "warm_up": 4, "weight_decay": 0.1}
+    network, settings = Recorder(), {"learning_rate": 0.1, "warm_up": 4}
     steps = list(train(network, SCHEDULE, [(100 * x_0, None)], 12, decay=0.5, **settings))
     assert [step.number for step in steps] == list(range(1, 13))
     value = torch.tensor(0.1, requires_grad=True)
     average = value.detach().clone()
-    optimizer = torch.optim.AdamW([value], betas=(0.9, 0.99), weight_decay=0.1)
+    optimizer = torch.optim.AdamW([value], betas=(0.9, 0.99), weight_decay=0.01)
     clipped = False
     for number, (x_t, t, _) in enumerate(network.calls, start=1):
         noise = SCHEDULE.predict_noise(x_t.double(), t, 100 * x_0.double()).float()
@@ -345,7 +335,45 @@ class Drawn:
             yield rows(torch.randint(15, (4,)).tolist())
 
 
+class Shaken(Dataset):
+    """Pictures with noise from torch's, numpy's and Python's random numbers, or from its own."""
+
+    def __init__(self, own: bool = False):
+        self.torch = torch.Generator().manual_seed(3) if own else None
+        self.numpy = numpy.random.default_rng(3) if own else numpy.random
+        self.python = random.Random(3) if own else random
+
+    def __len__(self):
+        return 15
+
+    def __getitem__(self, number):
+        shift = torch.randn((), generator=self.torch) + self.numpy.normal() + self.python.random()
+        return PICTURES[number] + 0.1 * shift
+
+
+def stacked(found):
+    return torch.stack(found).float(), None
+
+
+def shaken(own: bool = False, **settings) -> DataLoader:
+    return DataLoader(Shaken(own), 4, shuffle=True, collate_fn=stacked, **settings)
+
+
+def sampled() -> RandomSampler:
+    return RandomSampler(Shaken(), generator=torch.Generator().manual_seed(1))
+
+
 SOURCES = {
+    "every global random number": shaken,
+    "a dataset with generators of its own": lambda: shaken(own=True),
+    "workers": lambda: shaken(num_workers=2),
+    "persistent workers": lambda: shaken(num_workers=2, persistent_workers=True),
+    "a sampler with its own generator": lambda: DataLoader(
+        Shaken(), 4, sampler=sampled(), collate_fn=stacked
+    ),
+    "a batch sampler with its own generator": lambda: DataLoader(
+        Shaken(), batch_sampler=BatchSampler(sampled(), 4, True), collate_fn=stacked
+    ),
     "list": lambda: [rows([0, 1, 2]), rows([3, 4]), rows([5, 6, 7])],
     "loader": lambda: batches(PICTURES, LABELS, 4),
     "loader with its own generator": lambda: DataLoader(
@@ -373,6 +401,33 @@ def test_resumed_equals_uninterrupted(source, stop, tmp_path):
     assert same_weights(resumed, straight)
     assert same_weights(steps[-1].average, expected.average)
     assert steps[-1].loss == expected.loss
+
+
+def test_batches_that_come_out_otherwise_are_refused(tmp_path):
+    """Of random numbers that train cannot know of, or of other data."""
+
+    class Counted:
+        passes = 0
+
+        def __iter__(self):
+            for _ in range(4):
+                self.passes += 1
+                yield PICTURES[:4] + 0.1 * self.passes, LABELS[:4]
+
+    batches = Counted()
+    next(train(small_network(), SCHEDULE, batches, 9, folder=tmp_path, save_every=1))
+    with pytest.raises(ValueError, match=r"batches should be .*state\.pt .* step 1 came out other"):
+        next(train(small_network(), SCHEDULE, batches, 9, folder=tmp_path))
+
+
+def test_the_gradient_scaler_is_part_of_the_state(tmp_path):
+    next(train(small_network(), SCHEDULE, [(PICTURES, LABELS)], 4, folder=tmp_path, save_every=1))
+    state = torch.load(tmp_path / "state.pt")
+    assert state["scaler"] == {}  # of a training in full precision
+    del state["scaler"]
+    torch.save(state, tmp_path / "state.pt")
+    with pytest.raises(ValueError, match=r"state\.pt cannot be read as a training state"):
+        next(train(small_network(), SCHEDULE, [(PICTURES, LABELS)], 4, folder=tmp_path))
 
 
 def test_dropout_resumes_too(tmp_path):
@@ -407,7 +462,6 @@ def test_a_finished_training_goes_on_only_when_asked(tmp_path):
         {"drop": 0.5},
         {"learning_rate": 0.1},
         {"warm_up": 7},
-        {"weight_decay": 0.5},
         {"decay": 0.5},
         {"target": "velocity"},
     ],
@@ -670,45 +724,35 @@ def test_a_training_left_early_leaves_a_usable_network():
     finish(train(network, SCHEDULE, [(PICTURES, LABELS)], 2))
 
 
-def test_the_faster_precision_is_measured():
-    network = small_network()
-    before = copy.deepcopy(network)
-    torch.manual_seed(5)
-    assert faster_precision(network, SCHEDULE, (PICTURES, LABELS)) in ("no", "bf16")
-    assert torch.initial_seed() == 5
-    assert same_weights(network, before) and usable(network)
-    assert all(parameter.grad is None for parameter in network.parameters())
-
-
 # What training refuses
 
 
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"network": lambda x, t, c: x}, "network should be a torch module"),
-        ({"schedule": [0.1]}, "schedule should be a NoiseSchedule"),
+        ({"network": lambda x, t, c: x}, "network should be of type Module"),
+        ({"schedule": [0.1]}, "schedule should be of type NoiseSchedule"),
         ({"batches": iter([(PICTURES, LABELS)])}, "batches should be something to go through"),
         ({"batches": (batch for batch in [])}, "batches should be something to go through"),
         ({"batches": PICTURES}, "batches should be something to go through"),
-        ({"batches": 3}, "batches should be something to go through"),
+        ({"batches": 3}, "batches should be of type Iterable, but 3"),
         ({"batches": []}, "batches should hold at least one batch, but none came"),
         ({"batches": [PICTURES]}, r"each of batches should be a pair \(x_0, condition\)"),
         ({"batches": [(PICTURES.long(), LABELS)]}, "x_0 should be a float tensor"),
-        ({"batches": [(PICTURES, LABELS.tokens)]}, "should be a Condition or None"),
+        ({"batches": [(PICTURES, LABELS.tokens)]}, "should be of type Condition or None"),
         ({"batches": [(PICTURES[:3], LABELS)]}, "as many rows, but 3 and 15 came"),
         ({"batches": [(PICTURES[:, :, :3], LABELS)]}, "divisible by 2"),
-        ({"batches": [(PICTURES[:0], None)]}, "x_0 should have at least 1 row"),
+        ({"batches": [(PICTURES[:0], None)]}, r"x_0 should have shape \[B, ...\]"),
         ({"steps": 0}, "steps should be at least 1"),
         ({"drop": 1.5}, "drop should be in 0..1"),
         ({"seed": 0.5}, "seed should be a whole number"),
-        ({"folder": 3}, "folder should be a path"),
+        ({"folder": 3}, "folder should be of type str or of type Path or None"),
         ({"save_every": 0}, "save_every should be at least 1"),
         ({"learning_rate": -1.0}, "learning_rate should be"),
         ({"warm_up": -1}, "warm_up should be"),
-        ({"weight_decay": "big"}, "weight_decay should be a number"),
         ({"decay": 2}, "decay should be in 0..1"),
         ({"precision": "half"}, "precision should be one of 'no', 'bf16', 'fp16'"),
+        ({"precision": "fp16"}, 'precision should be "no" or "bf16" on a CPU'),
         ({"target": "x_0"}, "target should be one of 'noise', 'between', 'velocity'"),
     ],
 )
@@ -721,111 +765,6 @@ def test_training_refuses(changed, words):
     }
     with pytest.raises((TypeError, ValueError), match=words):
         next(train(**{**arguments, **changed}))
-
-
-# Checkpoints
-
-RECIPE = {"name": "small", "sittings": [{"steps": 3, "seed": 0}], "words": "é"}
-
-
-def test_checkpoint_round_trip(tmp_path):
-    network, path = small_network(), tmp_path / "new folder" / "small.safetensors"
-    save_checkpoint(path, network.to(memory_format=torch.channels_last), RECIPE)
-    with safetensors.safe_open(path, framework="pt") as file:  # as anybody else would read it
-        assert json.loads(file.metadata()["recipe"]) == RECIPE
-        assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.float16}
-    weights, recipe = load_checkpoint(path)
-    assert recipe == RECIPE
-    assert {weight.dtype for weight in weights.values()} == {torch.float32}
-    other = small_network(seed=1)
-    load_weights(other, weights, path)
-    assert same_weights(other, network.half().float())
-    assert [file.name for file in path.parent.iterdir()] == ["small.safetensors"]
-
-
-def test_checkpoint_keeps_counters(tmp_path):
-    network = nn.BatchNorm1d(2)
-    network.num_batches_tracked += 70_001  # more than float16 can count
-    save_checkpoint(tmp_path / "a.safetensors", network, RECIPE)
-    assert load_checkpoint(tmp_path / "a.safetensors")[0]["num_batches_tracked"] == 70_001
-
-
-@pytest.mark.parametrize("length", [0, 1, 8, 100, "half", "all but one"])
-def test_truncated_checkpoint_is_named(length, tmp_path):
-    path = tmp_path / "small.safetensors"
-    save_checkpoint(path, small_network(), RECIPE)
-    size = path.stat().st_size
-    os.truncate(path, {"half": size // 2, "all but one": size - 1}.get(length, length))
-    with pytest.raises(ValueError, match=r"small\.safetensors is damaged or not a safetensors"):
-        load_checkpoint(path)
-
-
-def test_foreign_checkpoint_is_named(tmp_path):
-    path = tmp_path / "foreign.safetensors"
-    with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*foreign\.safetensors"):
-        load_checkpoint(path)
-    torch.save(small_network().state_dict(), path)
-    with pytest.raises(ValueError, match=r"foreign\.safetensors is damaged or not a safetensors"):
-        load_checkpoint(path)
-    for metadata in (None, {"other": "1"}, {"recipe": "not JSON"}, {"recipe": "3"}):
-        safetensors.torch.save_file({"a": torch.zeros(2)}, path, metadata)
-        with pytest.raises(ValueError, match=r"foreign\.safetensors holds no recipe"):
-            load_checkpoint(path)
-
-
-def test_weights_of_another_network_are_named(tmp_path):
-    path = tmp_path / "small.safetensors"
-    weights = small_network().state_dict()
-    with pytest.raises(ValueError, match=r"small\.safetensors belongs to another .* has shape \["):
-        load_weights(small_network(width=16), weights, path)
-    network = small_network(seed=1)
-    before = copy.deepcopy(network)
-    for wrong, words in (
-        ({**weights, "extra": torch.zeros(1)}, "extra is not in this network"),
-        ({name: w for name, w in weights.items() if name != "conv_in.bias"}, "bias is missing"),
-    ):
-        with pytest.raises(ValueError, match=words):
-            load_weights(network, wrong, path)
-    assert same_weights(network, before)
-
-
-def test_a_refused_save_leaves_the_old_file(tmp_path):
-    path = tmp_path / "small.safetensors"
-    save_checkpoint(path, small_network(), RECIPE)
-    before = path.read_bytes()
-    astray = small_network()
-    for value in (math.nan, 1e5):  # float16 ends at 65504
-        nn.init.constant_(astray.conv_in.bias, value)
-        with pytest.raises(ValueError, match=r"conv_in\.bias holds a NaN, or numbers too large"):
-            save_checkpoint(path, astray, RECIPE)
-    with pytest.raises(TypeError, match="recipe should be a dictionary"):
-        save_checkpoint(path, small_network(), "recipe")
-    with pytest.raises(TypeError, match="JSON"):
-        save_checkpoint(path, small_network(), {"schedule": SCHEDULE})
-    assert path.read_bytes() == before
-    assert [file.name for file in tmp_path.iterdir()] == ["small.safetensors"]
-
-
-def kill_in_checkpoint(path):
-    save = safetensors.torch.save_file
-
-    def fatal(weights, partial, metadata):
-        save(weights, partial, metadata)
-        truncated(Path(partial))
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    safetensors.torch.save_file = fatal
-    save_checkpoint(path, small_network(seed=1), RECIPE)
-
-
-def test_a_killed_save_leaves_the_old_file(tmp_path):
-    path = tmp_path / "small.safetensors"
-    save_checkpoint(path, small_network(), RECIPE)
-    before = path.read_bytes()
-    process = run(kill_in_checkpoint, path)
-    process.join(60)
-    assert process.exitcode == -signal.SIGKILL
-    assert path.read_bytes() == before
 
 
 if __name__ == "__main__":
