@@ -1,8 +1,8 @@
-"""A second right answer to each exercise, written differently from the notebook's own solution.
+"""Right answers to each exercise, written differently from the notebook's own solution.
 
-As another good student might write it: with the formula arranged differently, a loop for an
-operation on the whole batch, one function of PyTorch for another. test_checks.py sees to it that
-every check accepts its own.
+As other good students might write them: with the formula arranged differently, a loop for an
+operation on the whole batch, one function of PyTorch for another, NumPy where it is fair. A
+function for each exercise; others are in right_answers.txt. No check may refuse one.
 """
 
 import math

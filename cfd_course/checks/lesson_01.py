@@ -9,8 +9,8 @@ from . import points as points
 _schedule = NoiseSchedule.cosine(1000)
 
 
-def _pictures(seed: int):
-    return torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(seed))
+def _random(seed: int, *shape: int):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def _shares(schedule, t, x):
@@ -18,10 +18,12 @@ def _shares(schedule, t, x):
 
 
 _each_t = torch.tensor([1, 300, 900])
+_last_and_first = torch.tensor([10, 1, 4, 7, 10])  # of ten coarse steps
 _cases = [
-    lambda: (_schedule, _pictures(0), 500, _pictures(1)),
-    lambda: (_schedule, _pictures(2), _each_t.clone(), _pictures(3)),
-    lambda: (NoiseSchedule.linear(1000), _pictures(4), 1000, _pictures(5)),
+    lambda: (_schedule, _random(0, 3, 1, 4, 5), 500, _random(1, 3, 1, 4, 5)),
+    lambda: (_schedule, _random(2, 3, 2, 5, 4), _each_t.clone(), _random(3, 3, 2, 5, 4)),
+    lambda: (NoiseSchedule.linear(1000), _random(4, 1, 3, 4, 2), 1000, _random(5, 1, 3, 4, 2)),
+    lambda: (NoiseSchedule.cosine(10), _random(6, 5, 2), _last_and_first, _random(7, 5, 2)),
 ]
 
 
@@ -109,6 +111,7 @@ snr = Exercise(
         lambda: (_schedule, 500),
         lambda: (_schedule, _each_t.clone()),
         lambda: (NoiseSchedule.linear(1000), 1000),
+        lambda: (NoiseSchedule.cosine(10), _last_and_first),
     ],
     mistakes=[
         (

@@ -17,11 +17,12 @@ from . import points as points
 torch.broadcast_shapes((1,), (1,))
 
 _schedule = NoiseSchedule.cosine(1000)
+_coarse = NoiseSchedule.linear(10, 0.05, 0.6)
 _each_t = torch.tensor([2, 300, 900])
 
 
-def _pictures(seed: int):
-    return torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(seed))
+def _random(seed: int, *shape: int):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def _at(table, t, x):
@@ -62,9 +63,12 @@ def _wrong_posterior(
 posterior = Exercise(
     reference=NoiseSchedule.posterior,
     cases=[
-        lambda: (_schedule, _pictures(0), _pictures(1), 500),
-        lambda: (_schedule, _pictures(2), _pictures(3), _each_t.clone()),
-        lambda: (NoiseSchedule.linear(1000), _pictures(4), _pictures(5), 1),
+        lambda: (_schedule, _random(0, 3, 1, 4, 5), _random(1, 3, 1, 4, 5), 500),
+        lambda: (_schedule, _random(2, 3, 2, 5, 4), _random(3, 3, 2, 5, 4), _each_t.clone()),
+        lambda: (NoiseSchedule.linear(1000), _random(4, 2, 1, 3, 4), _random(5, 2, 1, 3, 4), 1),
+        # Ten coarse steps: on a thousand fine ones what belongs to t and to t - 1 is nearly alike.
+        lambda: (_coarse, _random(6, 4, 2), _random(7, 4, 2), 6),
+        lambda: (_coarse, _random(8, 4, 2), _random(9, 4, 2), torch.tensor([10, 1, 2, 8])),
     ],
     mistakes=[
         (
@@ -138,7 +142,8 @@ class _Network(nn.Module):
 
     def forward(self, x_t, t, condition=None):
         told = 0.0 if condition is None else 0.3 * condition.tokens.float().mean(1)
-        return torch.sin(self.weight * x_t + (told + t).reshape(-1, 1, 1, 1))
+        turned = torch.sin(self.weight * x_t + (told + t).reshape(-1, *[1] * (x_t.ndim - 1)))
+        return 2.5 * turned  # a guess may leave -1..1, as noise does
 
 
 def _wrong_loss(
@@ -167,14 +172,18 @@ def _other_noise_for_all(network, schedule, x_0, condition, t, noise):
 noise_loss = Exercise(
     reference=_noise_loss,
     cases=[
-        lambda: (_Network(), _schedule, _pictures(0), None, _each_t.clone(), _pictures(1)),
         lambda: (
-            _Network(),
-            NoiseSchedule.linear(1000),
-            _pictures(2),
-            Condition(tokens=torch.tensor([[1], [5], [9]])),
-            torch.tensor([1000, 40, 7]),
-            _pictures(3),
+            *(_Network(), _schedule, _random(0, 3, 1, 4, 5), None),
+            *(_each_t.clone(), _random(1, 3, 1, 4, 5)),
+        ),
+        lambda: (
+            *(_Network(), NoiseSchedule.linear(1000), _random(2, 4, 2, 3, 5)),
+            Condition(tokens=torch.tensor([[1], [5], [9], [2]])),
+            *(torch.tensor([1000, 40, 7, 1]), _random(3, 4, 2, 3, 5)),
+        ),
+        lambda: (
+            *(_Network(), _coarse, _random(4, 6, 2), None),
+            *(torch.tensor([10, 1, 4, 4, 2, 9]), _random(5, 6, 2)),
         ),
     ],
     mistakes=[
@@ -274,19 +283,24 @@ _mixture = GaussianMixture(
     covariances=[[[0.3, 0.1], [0.1, 0.2]], [[0.1, 0.0], [0.0, 0.4]], [[0.2, -0.1], [-0.1, 0.2]]],
     weights=[0.6, 0.3, 0.1],
 )
-
-
-def _points(seed: int):
-    return torch.randn(8, 2, generator=torch.Generator().manual_seed(seed))
+_in_space = GaussianMixture(
+    means=[[-1.0, 0.5, 0.2], [0.8, -0.6, 1.1]],
+    covariances=[
+        [[0.5, 0.1, -0.2], [0.1, 0.3, 0.05], [-0.2, 0.05, 0.4]],
+        [[0.2, -0.1, 0.0], [-0.1, 0.6, 0.1], [0.0, 0.1, 0.3]],
+    ],
+    weights=[0.35, 0.65],
+)
 
 
 score = Exercise(
     reference=GaussianMixture.score,
     cases=[
-        lambda: (_mixture, _points(0), 0.5),
-        lambda: (_mixture, _points(1), 0.9),
-        lambda: (_mixture, _points(2), 0.05),
-        lambda: (_mixture, _points(3), 1.0),
+        lambda: (_mixture, _random(0, 8, 2), 0.5),
+        lambda: (_mixture, _random(1, 7, 2), 0.9),
+        lambda: (_mixture, _random(2, 1, 2), 0.05),
+        lambda: (_mixture, _random(3, 5, 2), 1.0),
+        lambda: (_in_space, _random(4, 4, 3), 0.7),
     ],
     mistakes=[
         (
