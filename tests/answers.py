@@ -1,10 +1,10 @@
 """Answers to the exercises, written as edits of the notebook's own solution: wrong_answers.txt, as
 a teacher of many beginners meets them, and right_answers.txt, as unusual as right ones come.
 
-Below the [exercise] a line is an answer: `old => new` puts the new text for the old one wherever that stands in the
-solution; several such edits have `;;` between them. With nothing before the arrow, the new text is
-the whole body. A word in capitals stands for a decorator. What follows ` ## ` are words that the
-check must say of the answer.
+Below the [exercise] a line is an answer: `old => new` puts the new text for the old one wherever
+that stands in the solution; several such edits have `;;` between them. With nothing before the
+arrow, the new text is the whole body. A word in capitals stands for a decorator. What follows
+` ## ` are words that the check must say of the answer.
 """
 
 import re
