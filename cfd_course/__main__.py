@@ -409,33 +409,47 @@ def grade(
     ] = False,
 ) -> None:
     """Grade what was submitted. Marks given by hand are never lost. What students wrote runs with
-    your permissions: see docs/teaching.md."""
+    your permissions: see docs/teaching.md. Ends with exit code 1 if something could not be graded
+    as it came, or waits for you."""
     from tqdm import tqdm
 
     _need_nbgrader()
     from .classroom.grading import grade
 
     count, results = grade(folder, workers, force)
-    problems = []
+    problems, waiting, notes = [], [], []
     with tqdm(results, total=count, unit="submission", delay=0.001) as bar:
         for result in bar:
-            if result.problem is not None:
-                problems.append(f"{result.student}/{result.assignment}: {result.problem}")
+            who = f"{result.student}/{result.assignment}"
+            problems += [f"{who}: {words}" for words in filter(None, [result.problem])]
+            waiting += [f"{who}: {words}" for words in result.waiting]
+            notes += [f"{who}: {words}" for words in filter(None, [result.note])]
     print(f"Graded {count}. The marks are in the gradebook, what students get in feedback/.")
-    if problems:
-        print("Not gradable as they came, and marked as empty notebooks unless it says so:")
-    for line in sorted(problems):
+    _list("Of several notebooks:", notes)
+    _list("These wait for you:", waiting)
+    _list("Not gradable as they came, and marked as empty notebooks unless it says so:", problems)
+    if problems or waiting:
+        raise typer.Exit(1)
+
+
+def _list(title: str, lines: list[str]) -> None:
+    if lines:
+        print(title)
+    for line in sorted(lines):
         print(f"  {line}")
 
 
 @app.command()
 def report(folder: Course) -> None:
-    """Write the marks for Moodle and Canvas, and an overview of the class as a web page."""
+    """Write the marks for Moodle and Canvas, the feedback to hand back, and an overview of the
+    class as a web page."""
     _need_nbgrader()
     from .classroom.report import report
 
-    for path in report(folder):
+    written = report(folder)
+    for path in written.paths:
         print(f"Wrote {path}")
+    _list("To look at:", [f"{who}/{name}: {words}" for who, name, words in written.remarks])
 
 
 def main() -> None:

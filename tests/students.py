@@ -144,6 +144,20 @@ def _other_name(notebook, path):
     return "broken"
 
 
+def _no_notebook(notebook, path):
+    path.with_name("homework.docx").write_text("my notebook")
+    return "broken"
+
+
+def _scripts(notebook, path):
+    run = "<script>document.title = 'mine'</script><img src=x onerror=alert(1)>"
+    notebook.cells.insert(1, nbformat.v4.new_markdown_cell(run))
+    cell_of(notebook, "snr-answer").source += f"\n# {run}\nraise ValueError({run!r})"
+    cell_of(notebook, "snr-answer").outputs = [
+        new_output("display_data", {"text/html": run, "application/javascript": "alert(1)"})
+    ]
+
+
 def _huge_outputs(notebook, path):
     cell_of(notebook, "add_noise-answer").outputs = [
         new_output("stream", name="stdout", text="x" * 3_000_000)
@@ -369,10 +383,12 @@ def snr(schedule, t):
     ),
     "answer_as_text": Student(RIGHT, FULL, edit=_answer_as_text),
     "metadata_ruined": Student(RIGHT, FULL, edit=_metadata_ruined),
+    "scripts": Student(RIGHT, FULL, ["<script>document.title"], edit=_scripts),
     "huge_outputs": Student(RIGHT, FULL, edit=_huge_outputs),
     "not_json": Student({}, NOTHING, ["is not a notebook that can be read"], edit=_not_json),
     "cut_off": Student({}, NOTHING, ["is not a notebook that can be read"], edit=_cut_off),
-    "other_name": Student({}, NOTHING, ["there is no file 01_forward"], edit=_other_name),
+    "other_name": Student(RIGHT, FULL, edit=_other_name),
+    "no_notebook": Student({}, NOTHING, ["is not a notebook that can be read"], edit=_no_notebook),
     "perfect_in_02": Student(RIGHT_TWO, FULL_TWO, lesson=TWO),
     "blank_in_02": Student({}, dict.fromkeys(FULL_TWO, 0), ["It returns None so far"], lesson=TWO),
     "no_mean_in_02": Student(

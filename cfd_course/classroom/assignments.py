@@ -22,6 +22,7 @@ from nbgrader.preprocessors import (
     LimitOutput, OverwriteCells, OverwriteKernelspec, SaveAutoGrades,
 )
 
+from cfd_course.classroom.feedback import Feedback
 from cfd_course.classroom.grading import Judge, Tidy
 
 c = get_config()  # noqa: F821
@@ -34,6 +35,8 @@ c.Autograde.sanitize_preprocessors = [
 c.Autograde.autograde_preprocessors = [
     Judge, IgnorePattern, LimitOutput, SaveAutoGrades, AssignLatePenalties, CheckCellMetadata,
 ]
+c.GenerateFeedback.exporter_class = Feedback
+c.HTMLExporter.sanitize_html = True  # formgrader shows what students wrote
 c.Execute.timeout = 60  # seconds for a cell
 c.Judge.seconds = 600  # for a notebook
 c.Judge.gigabytes = 4.0  # of memory for a notebook

@@ -8,12 +8,12 @@ whatever a submission does to the checks, it does to its own copy.
 
 import contextlib
 import importlib
+import json
 import logging
 import multiprocessing
 import os
 import shutil
 import sqlite3
-import stat
 import sys
 import tempfile
 import time
@@ -25,20 +25,34 @@ from pathlib import Path
 
 import nbformat
 import psutil
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
+from nbformat.v4 import new_code_cell, new_output
 from traitlets import Float, Integer, default
 from traitlets.config import Config, PyFileConfigLoader
 
 from .. import checks, expect
 from .notebooks import exercise_of, lessons, needed
+from .submissions import (
+    Submission,
+    Unreadable,
+    choose,
+    find,
+    fingerprint,
+    is_new,
+    put,
+    releases,
+    remember,
+    restore,
+)
 
 try:
     from nbgrader.api import Gradebook, MissingEntry
-    from nbgrader.converters import Autograde, GenerateAssignment, GenerateFeedback
+    from nbgrader.converters import Autograde, GenerateAssignment
     from nbgrader.converters.base import NbGraderException
     from nbgrader.coursedir import CourseDirectory
     from nbgrader.preprocessors import Execute, NbGraderPreprocessor
     from sqlalchemy.exc import DatabaseError
+
+    from . import feedback
 except ImportError as error:
     raise ImportError(
         "assignments and grading need nbgrader. Install the course with its extra for teachers: "
@@ -47,6 +61,7 @@ except ImportError as error:
 
 HANDED_IN = "application/x-cfd-outcomes"
 SPARE = 120  # seconds beyond a notebook's own, after which its process is killed
+STUDENT = "student"  # each one's name while being graded: a real one may hold anything
 EXCHANGED = ("timestamp.txt", "submission_secret.txt")  # nbgrader's exchange asks for them
 OUTPUT = 5_000_000  # characters that one cell may put out
 
@@ -75,17 +90,8 @@ class Tidy(NbGraderPreprocessor):
                 }
                 for cell in original.source_cells
             }
-            sources = {cell.name: cell.source for cell in original.source_cells}
-        waiting = dict(known)
-        for cell in notebook.cells:
-            marks = cell.metadata.pop("nbgrader", None)
-            name = marks.get("grade_id") if isinstance(marks, dict) else None
-            if isinstance(name, str) and name in waiting:
-                cell.metadata["nbgrader"] = nbformat.from_dict(waiting.pop(name))
-        for name, marks in waiting.items():
-            if marks["grade"]:
-                cell = new_code_cell(sources[name], metadata={"nbgrader": marks})
-                notebook.cells.append(cell)
+            known = {cell.name: (cell.source, known[cell.name]) for cell in original.source_cells}
+        restore(notebook, known)
         return notebook, resources
 
 
@@ -278,57 +284,59 @@ def _path_to_tools():
 
 @dataclass(frozen=True)
 class Graded:
-    """One submission that was graded. problem: why it could not be graded as it came, if so."""
+    """One submission that was graded. problem: why it could not be graded as it came, if so.
+    waiting: what of its mark waits for its teacher. note: which of several notebooks it was."""
 
     student: str
     assignment: str
     score: float
     max_score: float
     problem: str | None
+    waiting: tuple[str, ...] = ()
+    note: str | None = None
 
 
 def grade(
     folder: str | Path, workers: int | None = None, force: bool = False
 ) -> tuple[int, Iterator[Graded]]:
-    """Grade what lies in submitted/STUDENT/ASSIGNMENT/ of a course folder. Returns how many
-    submissions wait, and an iterator that grades them.
+    """Grade what was handed in: submitted/STUDENT/ASSIGNMENT/ of a course folder, and Moodle's
+    downloads in submitted/. Returns how many submissions wait, and an iterator that grades them.
 
     Each submission is graded in a process of its own with a copy of the gradebook, `workers` at a
     time; the marks are put into the gradebook one submission at a time. Marks given by hand stay.
-    Without force only those are graded that are new or were handed in again.
+    Without force only those are graded whose content is new.
     """
     folder = Path(folder)
     config = configuration(folder)
     workers = expect.whole("workers", os.cpu_count() or 1 if workers is None else workers, 1)
     with open_gradebook(config) as book:
         assignments = {assignment.name for assignment in book.assignments}
-    handed_in = sorted(folder.glob("submitted/*/*"))
-    there = [path for path in handed_in if path.is_dir() and path.name in assignments]
-    found = [path for path in there if force or _is_new(folder, path)]
-    astray = [path for path in sorted(folder.glob("submitted/*")) if path.is_file()]
-    astray += [path for path in handed_in if path not in there]
+    given = {name: each for name, each in releases(folder).items() if name in assignments}
+    there, astray = find(folder, given)
+    found = [each for each in there if force or is_new(folder, each)]
 
     def run():
         for path in astray:
             problem = (
                 "nothing is graded there. No mark was changed; it should be "
-                "submitted/STUDENT/LESSON/LESSON.ipynb, with the name of a lesson that was assigned"
+                "submitted/STUDENT/LESSON/, with the name of a lesson that was assigned, or what "
+                "Moodle lets you download"
             )
             yield Graded(path.parent.name, path.name, 0.0, 0.0, problem)
         running = _Running()
         with ThreadPoolExecutor(workers) as pool:
             waiting = {
-                pool.submit(_in_its_own_process, folder, path, running): path for path in found
+                pool.submit(_in_its_own_process, folder, each, running): each for each in found
             }
             try:
                 for done in as_completed(waiting):
-                    student, assignment = waiting[done].parent.name, waiting[done].name
+                    submission = waiting[done]
                     work, problem, finished = done.result()
                     if not finished:
                         problem = f"{problem}. No mark was changed; {work / 'log'} says more"
-                        yield Graded(student, assignment, 0.0, 0.0, problem)
+                        yield Graded(submission.student, submission.assignment, 0.0, 0.0, problem)
                         continue
-                    yield _merge(folder, config, work, student, assignment, problem)
+                    yield _merge(folder, config, work, submission, problem)
                     shutil.rmtree(work, ignore_errors=True)
             except BaseException:  # Ctrl-C too: whoever still waits need not be graded now
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -336,16 +344,6 @@ def grade(
                 raise
 
     return len(found), run()
-
-
-def _is_new(folder: Path, submission: Path) -> bool:
-    student, assignment = submission.parent.name, submission.name
-    graded = folder / "autograded" / student / assignment / f"{assignment}.ipynb"
-    if not graded.exists():
-        return True
-    # Of a link itself: where it points to there may be nothing.
-    newest = max(path.lstat().st_mtime for path in [submission, *submission.rglob("*")])
-    return newest > graded.stat().st_mtime
 
 
 # A server that has imported everything forks a process for each submission.
@@ -367,7 +365,7 @@ class _Running(set):
 
 
 def _in_its_own_process(
-    folder: Path, submission: Path, running: _Running
+    folder: Path, submission: Submission, running: _Running
 ) -> tuple[Path, str | None, bool]:
     """Grade a submission. Returns the folder with the results, why it could not be graded as it
     came (then an empty notebook was graded in its place), and whether that worked."""
@@ -408,21 +406,28 @@ def _end(number: int) -> None:
                 each.kill()
 
 
-def _grade_one(folder: Path, submission: Path, work: Path, problem: str | None) -> None:
+def _grade_one(folder: Path, submission: Submission, work: Path, problem: str | None) -> None:
     """In a process of its own: grade a submission, or an empty notebook because of a problem."""
     log = os.open(work / "log", os.O_WRONLY | os.O_CREAT)
     os.dup2(log, sys.stdout.fileno())
     os.dup2(log, sys.stderr.fileno())
     os.environ["OMP_NUM_THREADS"] = "1"
     config = configuration(folder, work)
-    student, assignment = submission.parent.name, submission.name
-    copy = work / "submitted" / student / assignment
+    assignment = submission.assignment
+    copy = work / "submitted" / STUDENT / assignment
+    copy.mkdir(parents=True)
     try:
-        shutil.copytree(submission, copy, ignore=_not_files)
+        contents = submission.contents()
+        given = nbformat.read(folder / "release" / assignment / f"{assignment}.ipynb", as_version=4)
+        facts = {"fingerprint": fingerprint(contents), "problem": problem, "note": None}
         if problem is None:
-            _check_readable(copy / f"{assignment}.ipynb")
+            notebook, facts["note"] = choose(contents, assignment, given)
+            put(contents, copy)
         else:
-            _put_empty(folder, assignment, copy, problem)
+            notebook = given
+            notebook.metadata["problem"] = problem
+        nbformat.write(notebook, copy / f"{assignment}.ipynb")
+        (work / "facts.json").write_text(json.dumps(facts))
         gradebook = CourseDirectory(config=configuration(folder)).db_url
         with (
             contextlib.closing(sqlite3.connect(gradebook.removeprefix("sqlite:///"))) as theirs,
@@ -431,58 +436,31 @@ def _grade_one(folder: Path, submission: Path, work: Path, problem: str | None) 
             theirs.backup(mine)
         with _path_to_tools():
             course = CourseDirectory(
-                config=config, student_id=student, assignment_id=assignment, notebook_id=assignment
+                config=config, student_id=STUDENT, assignment_id=assignment, notebook_id=assignment
             )
-            for converter in (Autograde, GenerateFeedback):
-                app = converter(coursedir=course, config=config)
-                app.force = True
-                app.start()
+            app = Autograde(coursedir=course, config=config)
+            app.force = True
+            app.start()
     except Exception as error:
-        kind = "unreadable" if isinstance(error, _Unreadable) else "problem"
+        kind = "unreadable" if isinstance(error, Unreadable) else "problem"
         (work / kind).write_text(str(error) or type(error).__name__)
         raise SystemExit(1) from None
 
 
-def _not_files(folder: str, names: list[str]) -> list[str]:
-    """Links, pipes and the like: what they lead to is not the student's to hand in."""
-    kinds = {name: os.lstat(os.path.join(folder, name)).st_mode for name in names}
-    return [name for name, mode in kinds.items() if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))]
-
-
-class _Unreadable(ValueError):
-    """A submission without a notebook that can be read: the student's fault, unlike all else."""
-
-
-def _check_readable(path: Path) -> None:
-    if not path.is_file():
-        raise _Unreadable(f"there is no file {path.name} in it")
-    try:
-        notebook = nbformat.read(path, as_version=4)
-        nbformat.validate(notebook)
-    except Exception as error:
-        said = " ".join(str(error).split())[:200]
-        raise _Unreadable(f"{path.name} is not a notebook that can be read: {said}") from error
-
-
-def _put_empty(folder: Path, assignment: str, copy: Path, problem: str) -> None:
-    path = copy / f"{assignment}.ipynb"
-    path.unlink(missing_ok=True)
-    notebook = nbformat.read(folder / "release" / assignment / path.name, as_version=4)
-    words = f"**Your submission could not be graded: {problem}.** An empty notebook stands here."
-    notebook.cells.insert(0, new_markdown_cell(words))
-    nbformat.write(notebook, path)
-
-
-def _merge(folder, config, work, student, assignment, problem) -> Graded:
+def _merge(folder, config, work, submission, problem) -> Graded:
     """Put the marks of a submission into the gradebook and its files into the course folder."""
-    course = config.CourseDirectory.course_id
+    course, student, assignment = (
+        config.CourseDirectory.course_id,
+        submission.student,
+        submission.assignment,
+    )
     with (
         warnings.catch_warnings(),
         open_gradebook(config) as book,
         Gradebook(f"sqlite:///{work / 'gradebook.db'}", course) as copy,
     ):
         warnings.simplefilter("ignore")  # nbgrader's way with SQLAlchemy is not ours to mend
-        theirs = copy.find_submission(assignment, student)
+        theirs = copy.find_submission(assignment, STUDENT)
         book.update_or_create_student(student)
         named = {} if theirs.timestamp is None else {"timestamp": theirs.timestamp}
         ours = book.update_or_create_submission(assignment, student, **named)
@@ -500,12 +478,18 @@ def _merge(folder, config, work, student, assignment, problem) -> Graded:
                 with contextlib.suppress(MissingEntry):
                     book.find_comment(comment.name, *where).auto_comment = comment.auto_comment
         book.db.commit()
-        score, most = ours.score, ours.max_score
-    for step in ("autograded", "feedback"):
-        target = folder / step / student / assignment
-        shutil.rmtree(target, ignore_errors=True)
-        target.mkdir(parents=True)
-        for path in (work / step / student / assignment).iterdir():
-            if path.suffix in (".ipynb", ".html") or path.name in EXCHANGED:
-                shutil.copy(path, target)
-    return Graded(student, assignment, score, most, problem)
+        score, most, waiting = ours.score, ours.max_score, feedback.unfinished(ours)
+        made = work / "autograded" / STUDENT / assignment
+        for step in ("autograded", "feedback"):
+            target = folder / step / student / assignment
+            shutil.rmtree(target, ignore_errors=True)
+            target.mkdir(parents=True)
+            for name in EXCHANGED:
+                if (made / name).is_file():
+                    shutil.copy(made / name, target)
+        name = f"{assignment}.ipynb"
+        shutil.copy(made / name, folder / "autograded" / student / assignment)
+        feedback.write(folder, ours)
+    facts = json.loads((work / "facts.json").read_text())
+    remember(folder, submission, **facts)
+    return Graded(student, assignment, score, most, problem, tuple(waiting), facts["note"])

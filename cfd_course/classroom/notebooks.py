@@ -93,21 +93,28 @@ def needed(notebook: NotebookNode, given: set[str]) -> set[int]:
     that is graded needs those.
     """
     wanted, found = set(), set()
+    given = {plain(source) for source in given}
     for number, cell in reversed(list(enumerate(notebook.cells))):
         if cell.cell_type != "code":
             continue
-        defined, used = _names(cell.source)
-        if cell.source not in given or exercise_of(cell)[0] or defined & wanted:
+        defined, used = names_in(cell.source)
+        if plain(cell.source) not in given or exercise_of(cell)[0] or defined & wanted:
             found.add(number)
             wanted |= used
     return found
 
 
-def _names(source: str) -> tuple[set[str], set[str]]:
+def plain(source: str) -> str:
+    """A source without what editors change at the ends of lines."""
+    return "\n".join(line.rstrip() for line in source.strip().splitlines())
+
+
+def names_in(source: str) -> tuple[set[str], set[str]]:
     """The names that a cell defines for other cells, and all that it uses."""
+    python = re.sub(r"(?m)^[%!].*$", "", source)  # without lines for IPython
     try:
-        top = symtable.symtable(source, "cell", "exec")
-    except (SyntaxError, ValueError):  # a learner's mistake, or a line for IPython
+        top = symtable.symtable(python, "cell", "exec")
+    except (SyntaxError, ValueError):  # a learner's mistake, or no Python
         return set(), set(re.findall(r"\w+", source))
     defined = {s.get_name() for s in top.get_symbols() if s.is_assigned() or s.is_imported()}
     used, tables = set(), [top]

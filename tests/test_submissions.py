@@ -1,0 +1,427 @@
+"""Right answers, oddly saved: none may lose its marks. What was handed in is found as it came, and
+known by its content."""
+
+import copy
+import json
+import os
+import re
+import shutil
+import zipfile
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell
+
+from cfd_course import classroom
+
+from .students import FULL, ONE, RIGHT
+
+submissions = pytest.importorskip("cfd_course.classroom.submissions")
+pytestmark = pytest.mark.timeout(1800)
+
+
+def code(notebook):
+    return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+
+
+def named(notebook, name: str) -> dict:
+    return next(
+        cell
+        for cell in notebook["cells"]
+        if (cell["metadata"] or {}).get("nbgrader", {}).get("grade_id") == name
+    )
+
+
+def everywhere(change):
+    """A kind of which each cell is changed."""
+
+    def edit(notebook):
+        for number, cell in enumerate(notebook["cells"]):
+            change(cell, number)
+
+    return edit
+
+
+def outputs(*found):
+    def edit(notebook):
+        code(notebook)[3]["outputs"] = list(found)
+
+    return edit
+
+
+def grade_ids(change):
+    def edit(cell, number):
+        if "nbgrader" in cell["metadata"]:
+            marks = cell["metadata"]["nbgrader"]
+            marks["grade_id"] = change(marks["grade_id"])
+
+    return everywhere(edit)
+
+
+def widgets_without_state(notebook):
+    kind = "application/vnd.jupyter.widget-state+json"
+    model = {"model_module": "@jupyter-widgets/controls", "model_name": "HTMLModel", "state": {}}
+    notebook["metadata"]["widgets"] = {kind: {"0a1b": model}}
+
+
+def bare(cell, number):
+    for key in ("outputs", "execution_count"):
+        cell.pop(key, None)
+
+
+def version(major=None, minor=None, ids=True):
+    def edit(notebook):
+        notebook.pop("nbformat"), notebook.pop("nbformat_minor")
+        notebook |= {} if major is None else {"nbformat": major, "nbformat_minor": minor}
+        for cell in notebook["cells"]:
+            cell.pop("id", None)
+            if ids:
+                cell["id"] = f"{hash(cell['source']) % 10**9:x}"
+
+    return edit
+
+
+def version_three(notebook):
+    for cell in code(notebook):
+        cell["input"] = cell.pop("source").splitlines(keepends=True)
+        cell["language"], cell["prompt_number"] = "python", cell.pop("execution_count")
+    notebook["worksheets"] = [{"cells": notebook.pop("cells"), "metadata": {}}]
+    notebook |= {"nbformat": 3, "nbformat_minor": 0}
+
+
+def headings(notebook):
+    notebook["cells"][0] |= {"cell_type": "heading", "level": 1}
+    notebook["cells"].insert(1, {"cell_type": "sql", "source": ["select 1"]})
+
+
+def crlf(cell, number):
+    cell["source"] = cell["source"].replace("\n", "\r\n")
+
+
+def lines(cell, number):
+    cell["source"] = cell["source"].splitlines(keepends=True)
+
+
+def padded(cell, number):
+    cell["source"] = "\n".join(line + "  " for line in cell["source"].split("\n")) + "\n\n"
+
+
+def comment(text: str):
+    def edit(notebook):
+        named(notebook, "add_noise-answer")["source"] += f"\n# {text}"
+
+    return edit
+
+
+def before(name: str, source: str):
+    def edit(notebook):
+        place = notebook["cells"].index(named(notebook, name))
+        notebook["cells"].insert(place, dict(new_code_cell(source)))
+
+    return edit
+
+
+def in_a_cell_of_ones_own(notebook):
+    answer = named(notebook, "add_noise-answer")
+    before("add_noise-check", answer["source"])(notebook)
+    answer["source"] = "def add_noise(schedule, x_0, t, noise):\n    ...  # your code here"
+
+
+def rewritten_below(notebook):
+    """A second attempt in a copy of the cell, whose marks are the same."""
+    answer = named(notebook, "add_noise-answer")
+    again = copy.deepcopy(answer)
+    answer["source"] = "def add_noise(schedule, x_0, t, noise):\n    return x_0"
+    notebook["cells"].insert(notebook["cells"].index(answer) + 1, again)
+
+
+def answer_as(kind: str):
+    def edit(notebook):
+        cell = named(notebook, "add_noise-answer")
+        bare(cell, 0)
+        cell["cell_type"] = kind
+
+    return edit
+
+
+def without(*names: str):
+    def edit(notebook):
+        notebook["cells"] = [
+            cell
+            for cell in notebook["cells"]
+            if cell["metadata"].get("nbgrader", {}).get("grade_id") not in names
+        ]
+
+    return edit
+
+
+def put(**values):
+    return lambda notebook: notebook["metadata"].update(values)
+
+
+NOTEBOOKS = {
+    "plain": lambda notebook: None,
+    "widgets without state": widgets_without_state,
+    "no outputs": everywhere(bare),
+    "counts as text": everywhere(lambda cell, n: cell.update(execution_count=f"{n}.0")),
+    "cell ids with blanks": everywhere(lambda cell, n: cell.update(id=f"cell {n}[x]")),
+    "cell ids too long": everywhere(lambda cell, n: cell.update(id="x" * 100 + str(n))),
+    "cell ids empty or no text": everywhere(lambda cell, n: cell.update(id="" if n % 2 else n)),
+    "cell ids all the same": everywhere(lambda cell, n: cell.update(id="same")),
+    "version 4.4 with ids": version(4, 4),
+    "version 4.5 without ids": version(4, 5, ids=False),
+    "version 4.99": version(4, 99),
+    "version 4.0": version(4, 0, ids=False),
+    "no version": version(),
+    "version 3": version_three,
+    "grade_ids with a blank": grade_ids(lambda name: f"{name} "),
+    "grade_ids in brackets": grade_ids(lambda name: f"[{name}]"),
+    "cells without metadata": everywhere(lambda cell, n: cell.pop("metadata")),
+    "cells' metadata null": everywhere(lambda cell, n: cell.update(metadata=None)),
+    "cells' metadata lost": everywhere(lambda cell, n: cell.update(metadata={})),
+    "an old schema": everywhere(
+        lambda cell, n: (
+            cell["metadata"].get("nbgrader", {}).pop("schema_version", None),
+            cell["metadata"].get("nbgrader", {}).pop("task", None),
+        )
+    ),
+    "no metadata": lambda notebook: notebook.pop("metadata"),
+    "metadata a list": lambda notebook: notebook.update(metadata=[]),
+    "another kernel": put(kernelspec={"name": "conda-env-py", "display_name": 3}),
+    "another language": put(language_info={"name": "julia"}, kernelspec=None),
+    "outputs that nobody knows": outputs({"output_type": "mine"}, {}, 7),
+    "outputs without their parts": outputs(
+        {"output_type": "stream"}, {"output_type": "display_data"}, {"output_type": "error"}
+    ),
+    "half a surrogate in an error": outputs(
+        {"output_type": "error", "ename": "E", "evalue": "\ud83d", "traceback": ["\udc00"]}
+    ),
+    "a number that is none": put(loss=float("nan")),
+    "outputs of 20 MB": outputs(
+        {"output_type": "stream", "name": "stdout", "text": "x" * 2 * 10**7}
+    ),
+    "a picture that is broken": lambda notebook: notebook["cells"][0].update(
+        attachments={"a.png": {"image/png": 3}, "b.png": []}
+    ),
+    "lines that end as on Windows": everywhere(crlf),
+    "lists of lines": everywhere(lines),
+    "blanks at the ends of lines": everywhere(padded),
+    "cells that are empty": everywhere(
+        lambda cell, n: cell.update(source=None) if not cell["source"] else None
+    ),
+    "fields of one's own": everywhere(lambda cell, n: cell.update(mine=n, collapsed=True)),
+}
+
+# What is graded is not the plain notebook, but it is right.
+OWN = {
+    "checks deleted": without("add_noise-check", "snr-graded", "predict_x0-task"),
+    "an emoji in a comment": comment("\U0001f600 ä"),
+    "half a surrogate in a comment": comment("\ud83d"),
+    "kinds of cells that nobody knows": headings,
+    "the answer in a cell of one's own": in_a_cell_of_ones_own,
+    "a second attempt in a copy of the cell": rewritten_below,
+    "the answer as markdown": answer_as("markdown"),
+    "the answer as raw text": answer_as("raw"),
+    "tabs": lambda notebook: [
+        cell.update(source=cell["source"].replace("    ", "\t"))
+        for cell in code(notebook)
+        if cell["source"].startswith("def ")
+    ],
+    "cell magic": lambda notebook: named(notebook, "snr-answer").update(
+        source="%%time\n" + RIGHT["snr"]
+    ),
+    "shell and magic": before("snr-answer", "!echo hello\n%matplotlib inline"),
+    "made for Colab": before(
+        "add_noise-answer", "from google.colab import drive\ndrive.mount('/')"
+    ),
+    "asks for a number": before("add_noise-answer", "input('Which t? ')"),
+}
+
+
+def encoded(encoding: str, mark: bytes = b""):
+    return lambda text: mark + text.encode(encoding)
+
+
+FILES = {
+    "a byte-order mark": encoded("utf-8-sig"),
+    "UTF-16": encoded("utf-16"),
+    "UTF-16, big end first": encoded("utf-16-be", b"\xfe\xff"),
+    "UTF-16 without a mark": encoded("utf-16-le"),
+    "UTF-32": encoded("utf-32"),
+    "another code page": lambda text: text.replace("\\u00e4", "ä").encode("cp1252", "ignore"),
+    "blank lines before and nothing after": lambda text: b"\n\n" + text.encode() + b"\n\0\0",
+    "line breaks inside texts": lambda text: text.replace("\\n", "\n").encode(),
+}
+
+PLACES = {
+    "another file name": "my homework.ipynb",
+    "saved twice": f"{ONE} (1).ipynb",
+    "in capitals": f"{ONE.upper()}.IPYNB",
+    "an ending more": f"{ONE}.ipynb.txt",
+    "an ending of its own": f"{ONE}.json",
+    "no ending": ONE,
+    "in a folder": f"homework/{ONE}.ipynb",
+    "a lone brackets' name": f"{ONE}[final].ipynb",
+}
+
+
+def in_a_zip_file(folder: Path, text: str):
+    with zipfile.ZipFile(folder / "homework.zip", "w") as archive:
+        archive.writestr(f"homework/{ONE}.ipynb", text)
+        archive.writestr(f"__MACOSX/homework/._{ONE}.ipynb", "\0")
+
+
+def beside_an_untouched_one(folder: Path, text: str, given: str):
+    (folder / f"{ONE}.ipynb").write_text(given)
+    (folder / f"{ONE}-Copy1.ipynb").write_text(text)
+
+
+def beside_a_checkpoint(folder: Path, text: str, given: str):
+    (folder / ".ipynb_checkpoints").mkdir()
+    (folder / ".ipynb_checkpoints" / f"{ONE}-checkpoint.ipynb").write_text(text)
+    (folder / f"._{ONE}.ipynb").write_bytes(b"\0\5\26\7")
+    (folder / f"{ONE}.ipynb").write_text(text)
+
+
+NAMES = ["ada ", "ada [2]", "O'Neil, Zoë", "*", "-ada", "ada.b@c.org", "王芳", "a&b <i>"]
+
+
+@pytest.fixture(scope="module")
+def course(tmp_path_factory):
+    """Everybody of the corpus has handed in the same three right answers."""
+    pytest.importorskip("nbgrader", reason="nbgrader is missing: install the extra teach")
+    folder = tmp_path_factory.mktemp("odd")
+    classroom.assign(folder, ["01"])
+    given = (folder / "release" / ONE / f"{ONE}.ipynb").read_text()
+    right = json.loads(given)
+    for cell in right["cells"]:
+        cell["source"] = "".join(cell["source"])
+    for name, answer in RIGHT.items():
+        named(right, f"{name}-answer")["source"] = answer
+    text = json.dumps(right)
+
+    def place(student: str) -> Path:
+        where = folder / "submitted" / student / ONE
+        where.mkdir(parents=True)
+        return where
+
+    for kind, edit in (NOTEBOOKS | OWN).items():
+        notebook = json.loads(text)
+        edit(notebook)
+        (place(kind) / f"{ONE}.ipynb").write_text(json.dumps(notebook))
+    for kind, encode in FILES.items():
+        notebook = json.loads(text)
+        comment("ä")(notebook)
+        (place(kind) / f"{ONE}.ipynb").write_bytes(encode(json.dumps(notebook)))
+    for kind, name in PLACES.items():
+        path = place(kind) / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    in_a_zip_file(place("in a zip file"), text)
+    beside_an_untouched_one(place("beside an untouched one"), text, given)
+    beside_a_checkpoint(place("beside a checkpoint"), text, given)
+    for name in NAMES:
+        (place(name) / f"{ONE}.ipynb").write_text(text)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def handed_in(course):
+    """Each one's notebook as it will be graded, and the names of what was handed out."""
+    given = submissions.releases(course)
+    found, astray = submissions.find(course, given)
+    assert len(found) == len({each.student for each in found}) and not astray
+    return submissions.handed_out(given[ONE]), {
+        each.student: submissions.choose(each.contents(), ONE, given[ONE])[0] for each in found
+    }
+
+
+def cells(notebook) -> list[tuple[str, str]]:
+    return [
+        (cell.metadata.get("nbgrader", {}).get("grade_id"), submissions.plain(cell.source))
+        for cell in notebook.cells
+    ]
+
+
+@pytest.mark.parametrize("kind", [*NOTEBOOKS, *PLACES, *NAMES, "in a zip file"])
+def test_what_is_graded_is_the_plain_notebook(handed_in, kind):
+    """However it was saved, every cell is there with its mark, and nothing that can trip."""
+    notebook = handed_in[1][kind]
+    assert cells(notebook) == cells(handed_in[1]["plain"])
+    nbformat.validate(notebook)
+    nbformat.writes(notebook).encode()
+
+
+@pytest.mark.parametrize("kind", [*OWN, *FILES, "beside an untouched one", "beside a checkpoint"])
+def test_what_is_graded_holds_the_answers(handed_in, kind):
+    known, notebooks = handed_in
+    marked = {name for name, _ in cells(notebooks[kind]) if name}
+    assert {name for name, (_, marks) in known.items() if marks["grade"]} <= marked
+    sources = [source.expandtabs(4) for _, source in cells(notebooks[kind])]
+    for answer in RIGHT.values():
+        assert any(answer in source for source in sources)
+    nbformat.validate(notebooks[kind])
+    nbformat.writes(notebooks[kind]).encode()
+
+
+def test_the_corpus_is_large(handed_in):
+    assert len(handed_in[1]) >= 70
+
+
+def test_none_loses_its_marks(course, tmp_path):
+    """Those that are graded as another notebook than the plain one, and some of each other kind."""
+    from cfd_course.classroom.grading import configuration, grade, open_gradebook
+
+    some = [*OWN, *NAMES[:4], "plain", "widgets without state", "no outputs", "UTF-16"]
+    some += ["cells' metadata lost", "half a surrogate in an error", "saved twice", "in a zip file"]
+    for folder in course.iterdir():
+        if folder.name != "submitted":
+            copy = shutil.copytree if folder.is_dir() else shutil.copy
+            copy(folder, tmp_path / folder.name)
+    for kind in some:
+        shutil.copytree(course / "submitted" / kind, tmp_path / "submitted" / kind)
+    results = {each.student: each.score for each in grade(tmp_path)[1]}
+    assert results == dict.fromkeys(some, sum(FULL.values()))
+    with open_gradebook(configuration(tmp_path)) as book:
+        assert {each.id: each.submissions[0].score for each in book.students} == results
+    assert grade(tmp_path)[0] == 0
+
+
+def test_what_changed_is_graded_whatever_the_clock_says(course):
+    """A resubmission whose files are older than the mark, as `nbgrader collect` leaves them."""
+    given = submissions.releases(course)
+    found, _ = submissions.find(course, given)
+    (plain,) = (each for each in found if each.student == "plain")
+    autograded = course / "autograded" / "plain" / ONE
+    assert submissions.is_new(course, plain)
+    autograded.mkdir(parents=True)
+    shutil.copy(course / "release" / ONE / f"{ONE}.ipynb", autograded)
+    submissions.remember(course, plain, fingerprint=submissions.fingerprint(plain.contents()))
+    assert not submissions.is_new(course, plain)
+    (path,) = plain.files.values()
+    kept = path.read_text()
+    os.utime(path)
+    assert not submissions.is_new(course, plain)
+    path.write_text(kept + " ")
+    os.utime(path, (0, 0))
+    assert submissions.is_new(course, plain)
+    path.write_text(kept)
+    shutil.rmtree(course / "autograded")
+    assert submissions.is_new(course, plain)
+
+
+def test_another_lessons_notebook_is_named(course):
+    given = submissions.releases(course)[ONE]
+    (path,) = (course / "submitted" / "plain" / ONE).glob("*.ipynb")
+    other = path.read_text().replace("add_noise", "mul").replace("snr", "x").replace("predict", "y")
+    for contents, words in {
+        f"{ONE}.ipynb": (other, f"{ONE}.ipynb holds no exercise of {ONE}"),
+        "a.ipynb": ("{", "a.ipynb is not a notebook that can be read"),
+        "b.ipynb": ('{"cells": [3]}', "b.ipynb is not a notebook that can be read"),
+        "c.docx": ("no", "c.docx is not a notebook that can be read"),
+    }.items():
+        with pytest.raises(submissions.Unreadable, match=re.escape(words[1])):
+            submissions.choose({contents: words[0].encode()}, ONE, given)
+    with pytest.raises(submissions.Unreadable, match="there is no notebook in it"):
+        submissions.choose({}, ONE, given)
