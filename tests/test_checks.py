@@ -117,6 +117,23 @@ def test_every_known_mistake_gets_its_own_words(exercise, number, capsys):
     assert cfd_course.checks.points(wrong) == 0
 
 
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [(None, "0 points yet: run its check first"), (lesson_01.snr.reference, "0 of 1 point yet")],
+)
+def test_no_points_are_shown_in_words_and_read_as_a_number(answer, words):
+    """In a notebook, and by nbgrader, which takes whatever is no number for all of the points."""
+    from IPython.core.formatters import DisplayFormatter
+
+    data, _ = DisplayFormatter().format(cfd_course.checks.points(answer))
+    assert data == {"text/plain": "0.0", "text/html": words}
+    utils = pytest.importorskip("nbgrader.utils", reason="nbgrader is missing")
+    marks = {"grade": True, "grade_id": "snr-graded", "points": 1, "solution": False}
+    cell = nbformat.v4.new_code_cell(metadata={"nbgrader": marks | {"schema_version": 3}})
+    cell.outputs = [nbformat.v4.new_output("execute_result", data)]
+    assert utils.determine_grade(cell) == (0, 1)
+
+
 def then(name: str, change):
     """The right answer with something done to what it returns."""
 

@@ -4,6 +4,7 @@ import datetime
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..files import replacing
@@ -21,7 +22,22 @@ def note_right(answer, count: int) -> None:
 
 def points(answer) -> float:
     """The points that the answer earned: 0 unless its check found it right in this kernel."""
-    return float(max((worth for right, worth in _right if right is answer), default=0))
+    earned = max((count for right, count in _right if right is answer), default=0)
+    return float(earned) if earned else NoPoints(answer)
+
+
+class NoPoints(float):
+    """0 points. A notebook shows words; nbgrader reads the plain text, which stays a number."""
+
+    def __new__(cls, answer):
+        self = super().__new__(cls, 0.0)
+        most = [each.points for _, _, each in _exercises() if each.reference is answer]
+        # A check that failed has returned the reference.
+        self.words = f"0 of {worth(most[0])} yet" if most else "0 points yet: run its check first"
+        return self
+
+    def _repr_html_(self) -> str:
+        return self.words
 
 
 def solved(folder: str | Path = ".") -> dict[str, dict[str, str]]:
@@ -65,12 +81,17 @@ def note_solved(exercise) -> None:
 
 def place(exercise) -> tuple[str | None, str | None]:
     """The lesson's number and the exercise's name there."""
+    places = ((lesson, name) for lesson, name, each in _exercises() if each is exercise)
+    return next(places, (None, None))
+
+
+def _exercises() -> Iterator[tuple[str, str, object]]:
+    """The lesson's number, name and exercise of all that are loaded."""
     for module, contents in list(sys.modules.items()):
         if module.startswith(f"{__package__}.lesson_"):
-            for name, value in vars(contents).items():
-                if value is exercise:
-                    return module.rpartition("_")[2], name
-    return None, None
+            for name, value in list(vars(contents).items()):
+                if hasattr(value, "reference"):
+                    yield module.rpartition("_")[2], name, value
 
 
 def worth(count: int) -> str:
