@@ -278,8 +278,31 @@ def test_student_notebooks_hold_no_solution_anywhere(course):
             assert json.dumps(line)[1:-1] not in text, (path.name, line)
         for cell in nbformat.reads(text, 4).cells:
             assert not cell.get("outputs") and "SOLUTION" not in cell.source
-    for path in (course / "handout").rglob("*.ipynb"):
-        raise AssertionError(path)
+
+
+def test_the_handout_works_by_itself(course, tmp_path):
+    """Students who have nothing else make copies and see their progress; no solution is in it."""
+    shutil.copytree(course / "handout", tmp_path / "handout")
+    handout, mine = tmp_path / "handout", tmp_path / "my_course"
+    words = [sys.executable, "-m", "cfd_course", "copies", "--to", str(mine)]
+    alone = os.environ | {"PYTHONPATH": str(handout)}
+    run = subprocess.run(words, cwd=handout, env=alone, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    names = [path.name for path in classroom.lessons()]
+    assert sorted(path.name for path in mine.glob("*.ipynb")) == names
+    for path in classroom.lessons():
+        wanted = classroom.without_solutions(nbformat.read(path, 4))
+        for copy_of in (mine / path.name, handout / "notebooks" / path.name):
+            assert sources(nbformat.read(copy_of, 4)) == sources(wanted)
+            assert "SOLUTION" not in "".join(sources(wanted))
+    said = "import cfd_course; print(cfd_course.__file__); print(cfd_course.progress())"
+    words = [sys.executable, "-c", said]
+    run = subprocess.run(words, cwd=mine, env=alone, capture_output=True, text=True)
+    assert run.stdout.startswith(str(handout)), run.stdout + run.stderr
+    assert f"{ONE}: 0 of 3 solved" in run.stdout
+    page = (handout / "README.md").read_text(encoding="utf-8")
+    assert "cfd_course copies --to my_course" in page and "progress()" in page
+    assert not re.search(r"\]\((?!http)", page)  # no link to what is not there
 
 
 def test_points_add_up_and_are_shown(course):

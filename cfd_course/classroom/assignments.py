@@ -8,10 +8,17 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from .. import checks
+from .. import __version__, checks
 from ..datasets import data_path
 from ..files import replacing
-from .notebooks import CODE_STUB, TEXT_STUB, exercise_of, lessons, points_of
+from .notebooks import (
+    CODE_STUB,
+    TEXT_STUB,
+    exercise_of,
+    lessons,
+    points_of,
+    without_solutions,
+)
 
 CONFIGURATION = """\
 # Read by nbgrader, whose own commands work in this folder: nbgrader release_assignment, collect,
@@ -55,11 +62,39 @@ Worth {worth}. Open `{name}.ipynb` and work through it from the top.
 - Hand in the notebook under its own name. Other files are not needed.
 - An answer may take {seconds} seconds and {gigabytes} GB of memory.
 
-To work on your own machine, install the course, version {version}, in the versions that
-constraints.txt pins; your teacher has both in the folder `handout`:
+To work on your own machine, ask your teacher for the folder `handout`, which holds the course,
+version {version}; its README.md says how it is installed.
+"""
 
-    python -m pip install --constraint constraints.txt .
-    jupyter lab
+
+HANDOUT = """\
+# Classifier-free diffusion: what you need at home
+
+The course's package, version {version}, with its data, and the lessons without their solutions.
+You need Python 3.11 or newer. In this folder, once:
+
+    python -m venv .venv
+    .venv/bin/python -m pip install --constraint constraints.txt --editable .
+
+On Windows it is `.venv\\Scripts\\python` in place of `.venv/bin/python`, here and below. This
+downloads up to 3 GB on Linux, where without a GPU PyTorch's own install page has a smaller build
+for CPUs, to be installed first.
+
+**Work.** Make your own copies of the lessons, and open them:
+
+    .venv/bin/python -m cfd_course copies --to my_course
+    .venv/bin/python -m jupyter lab my_course
+
+Your work is never overwritten; `copies --to my_course --only 03 --force` starts lesson 03 over.
+What you have solved: `cfd_course.progress()` in a notebook in `my_course`. Each exercise has a
+check that says what is wrong with an answer; as long as it isn't right, the lesson goes on with the
+course's version of it. The lessons need no network and no GPU.
+
+**Hand in** the notebook of an assignment, which your teacher gives you. It is a lesson like any
+other: put it into `my_course`, in place of the copy of that name.
+
+**A newer version** of this folder: unpack it beside the old one, move `my_course` over, and install
+it as above. Copies that are there stay as they are.
 """
 
 
@@ -74,7 +109,6 @@ def assign(
     chosen: lessons, by name or number; all by default. exercises: the ones that are graded; by
     default all of the chosen lessons. The others stay in the notebook, for practice.
     """
-    from .. import __version__
     from .grading import release
 
     folder = Path(to)
@@ -168,17 +202,21 @@ def _assignment(notebook: NotebookNode, graded: set[str]) -> NotebookNode:
 
 
 def _hand_out(folder: Path) -> None:
-    """What students need to install the course: the package, its data and the pinned versions,
-    without the reference notebooks. Only a checkout has all of it."""
-    package, data = Path(__file__).parents[1], data_path(".")
+    """What students need to work at home: the package, its data, the pinned versions, and the
+    lessons without their solutions, to make copies of. Only a checkout has all of it."""
+    package, data = Path(__file__).parent.parent, data_path(".")
     root = package.parent
     if folder.exists() or not (root / "pyproject.toml").exists():
         return
     partial = folder.with_name(f"{folder.name}.partial")  # a run may end in the middle of this
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    for name in ("pyproject.toml", "constraints.txt", "LICENSE", "README.md"):
+    (partial / "notebooks").mkdir(parents=True)
+    for name in ("pyproject.toml", "constraints.txt", "LICENSE"):
         shutil.copy(root / name, partial)
+    (partial / "README.md").write_text(HANDOUT.format(version=__version__), encoding="utf-8")
+    for path in lessons():
+        notebook = without_solutions(nbformat.read(path, as_version=4))
+        nbformat.write(notebook, partial / "notebooks" / path.name)
     shutil.copytree(
         package, partial / package.name, ignore=shutil.ignore_patterns("__pycache__", "*.partial")
     )

@@ -38,7 +38,8 @@ def without_solutions(notebook: NotebookNode) -> NotebookNode:
         stub = CODE_STUB if cell.cell_type == "code" else TEXT_STUB
         source = _clear(cell.source, stub, f"cell {number}")
         if cell.metadata.get("nbgrader", {}).get("solution", False):
-            cell.source = stub if source == cell.source else source
+            # A copy of a copy, whose stubs are there already, stays as it is.
+            cell.source = stub if source == cell.source and stub not in source else source
         elif source != cell.source:
             raise ValueError(
                 f"cell {number} holds a solution, but its nbgrader metadata do not say so: give it "

@@ -199,7 +199,9 @@ def _for_moodles_assignments(folder: Path, them: _Class, found: list[Submission]
             full_name, _, number = each.moodle.rpartition("_")
             notebook = them.notebooks.get(where)
             verdicts = feedback.verdicts(notebook) if notebook else {}
-            said = "<br>".join(html.escape(words) for words in verdicts.values())
+            problem = graded_before(folder, each).get("problem")
+            words = [*filter(None, [problem]), *verdicts.values()]
+            said = "<br>".join(html.escape(each) for each in words)
             score = them.scores.get(where)
             rows.append(
                 [f"Participant {number}", full_name, addresses.get(each.student)]
