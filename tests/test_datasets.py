@@ -17,6 +17,7 @@ from skimage.restoration import inpaint_biharmonic
 from cfd_course import Condition
 from cfd_course.datasets import batches, data_path
 from cfd_course.datasets.digits import digit_condition, digits
+from cfd_course.datasets.emoji import HANDS, TONE, emoji, plain, spell_out
 from cfd_course.datasets.photos import (
     FAINTEST,
     as_image,
@@ -868,3 +869,53 @@ def test_known_detail_is_what_a_pixel_adds_to_the_known_ones_around():
     assert (known_detail(flat, mask, faintest=0.3)[1] - 0.3).abs().max() < 1e-6
     with pytest.raises(ValueError, match="window should be odd, to have a middle, but 4 came"):
         known_detail(pictures, mask, window=4)
+
+
+def test_emoji_are_split_as_they_say():
+    """What is held out is seen in other hands, in other tones, or not at all."""
+    parts = {split: emoji(split, 8) for split in ("train", "pairs", "names", "family")}
+    counts = {split: len(part.names) for split, part in parts.items()}
+    assert counts == {"train": 11_174, "pairs": 236, "names": 230, "family": 233}
+    drawn = {
+        split: set(zip(part.names, part.hands.tolist(), strict=True))
+        for split, part in parts.items()
+    }
+    assert sum(map(len, drawn.values())) == sum(counts.values()) == len(set.union(*drawn.values()))
+    names = {split: {name for name, _ in found} for split, found in drawn.items()}
+    seen = {plain(name) for name in names["train"]}
+    assert not names["names"] & seen
+    assert all(name in seen and not TONE.search(name) for name in names["pairs"])
+    for name, hand in drawn["pairs"]:  # nor in a skin tone
+        assert not any(plain(n) == name and h == hand for n, h in drawn["train"] | drawn["family"])
+    tones = {TONE.search(name)[1] for name in names["train"] if TONE.search(name)}
+    assert not names["family"] & names["train"] and len(tones) == 5
+    people = {plain(name) for name in names["train"] if TONE.search(name)}
+    assert len({name for name in names["family"] if plain(name) in people}) >= 0.9 * len(
+        names["family"]
+    )
+
+
+def test_emoji_look_like_their_names():
+    """The heart is red in every hand (a fifth is held out), and the corners are white."""
+    pictures, names, hands = emoji("train")
+    assert pictures.shape[1:] == (3, 64, 64) and pictures.dtype == torch.uint8
+    hearts = pictures[[i for i, name in enumerate(names) if name == "red-heart"]].float()
+    assert len(hearts) == 4 and (hearts[:, 0, 28:36, 28:36] > 150).all()
+    assert (hearts[:, 1:, 28:36, 28:36] < 150).all() and (hearts[:, :, 0, 0] == 255).all()
+    assert set(hands.tolist()) == set(range(len(HANDS)))
+    small = emoji("train", 32).pictures
+    block = pictures[:50].float().unflatten(2, (32, 2)).unflatten(4, (32, 2)).mean((3, 5))
+    assert (small[:50] - block).abs().max() <= 0.5
+
+
+def test_an_emoji_in_a_caption_is_spelt_out():
+    assert spell_out("a 👩‍✈️ on a 🐎!").split() == "a woman pilot on a horse !".split()
+    assert spell_out("❤").split() == spell_out("❤️").split() == ["red", "heart"]
+    assert spell_out("👩🏿‍✈️").split() == "woman pilot dark skin tone".split()
+    assert spell_out("no emoji: ©") == "no emoji: ©"
+
+
+@pytest.mark.parametrize("split, size, wanted", [("test", 64, "split"), ("train", 48, "size")])
+def test_emoji_of_no_such_split_or_size_are_refused(split, size, wanted):
+    with pytest.raises(ValueError, match=f"{wanted} should be "):
+        emoji(split, size)
