@@ -70,18 +70,18 @@ def train(
     from tqdm import tqdm
 
     from . import expect
-    from .recipes import RECIPES
+    from .pipelines import RECIPES
+    from .pipelines.sitting import train_network
 
     expect.choice("NAME", name, list(RECIPES))
-    recipe, usual_steps = RECIPES[name]
-    steps = expect.whole("--steps", usual_steps if steps is None else steps, 1)
+    steps = expect.whole("--steps", RECIPES[name]["steps"] if steps is None else steps, 1)
     folder = Path("training", name) if folder is None else folder
     out = folder / f"{name}.safetensors" if out is None else out
     if out.suffix != ".safetensors" or out.is_dir():
         raise ValueError(f"--out should be a file that ends in .safetensors, but {out} came.")
     # Without the delay an empty bar would stand before a message about a mistake.
     with tqdm(total=steps, desc=name, unit="step", delay=0.001) as bar:
-        for number, loss in recipe(out, data, folder, steps, start):
+        for number, loss in train_network(name, out, data, folder, steps, start):
             bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
             bar.update(number - bar.n)
     print(f"Wrote {out}. In Python: load({str(out)!r})")
@@ -103,8 +103,8 @@ def evaluate(
     from tqdm import tqdm
 
     from . import expect
-    from .evaluations import EVALUATIONS
     from .files import replacing
+    from .measuring import EVALUATIONS
     from .pipelines import load
 
     expect.choice("NAME", name, list(EVALUATIONS))
@@ -180,8 +180,8 @@ def draw(
     """Draw what a caption says, 256 pixels wide; or handwritten digits side by side."""
     from PIL import Image
 
-    from .datasets.photos import as_image
-    from .pipelines import Artist, Writer
+    from .pictures import as_image
+    from .pipelines import Artist
 
     _check_out(out)
     digits = text.replace(" ", "")
@@ -193,7 +193,7 @@ def draw(
     asks_digits = set(digits) <= set("0123456789")
     drawer = _load(
         model or ("digits" if asks_digits else "text-to-image"),
-        Writer if asks_digits else Artist,
+        Artist,
         f"draws {'digits' if asks_digits else 'captions'}",
     )
     asked = [int(digit) for digit in digits] if asks_digits else text

@@ -1,9 +1,11 @@
-"""Classifier-free guidance: turns a network and a condition into a denoiser."""
+"""Classifier-free guidance: turns a network and a condition into a denoiser, also for pictures
+larger than the network's."""
 
 from collections.abc import Callable
 from typing import Annotated
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from . import expect
@@ -62,3 +64,56 @@ def guide(
         return null + strength * (conditional - null)
 
     return denoise
+
+
+class Tiled:
+    """A network for pictures of one size, made to work on larger ones: overlapping tiles share x_t,
+    and their predictions are averaged where they overlap, at every step, so that no border shows.
+    Bar-Tal et al., "MultiDiffusion" (2023), section 4.
+
+    batch: tiles at a time.
+    """
+
+    def __init__(self, network: Callable[..., Tensor], size: int, overlap: int, batch: int = 32):
+        self.network = expect.callable_("network", network, "network(x_t, t, condition)")
+        self.size = expect.whole("size", size, 1)
+        self.stride = size - expect.whole("overlap", overlap, 0, size - 1)
+        self.batch = expect.whole("batch", batch, 1)
+        ramp = (torch.arange(size) + 0.5).minimum(size - torch.arange(size) - 0.5)
+        self.weight = ramp[:, None].minimum(ramp) / size  # [size, size], most in the middle
+
+    def padding(self, length: int) -> int:
+        """How much a height or width must grow for tiles to cover it."""
+        return max(self.size - length, 0) + -max(length - self.size, 0) % self.stride
+
+    def __call__(self, x_t: Tensor, t: int, condition: Condition) -> Tensor:
+        """x_t [B, C, H, W], t, a condition with an image [B, D, H, W] -> the noise [B, C, H, W]"""
+        expect.tensor("x_t", x_t, ("B", "C", "H", "W"))
+        expect.instance("condition", condition, Condition)
+        wanted = (len(x_t), "D", *x_t.shape[2:])
+        expect.tensor("the condition's image", condition.image, wanted)
+        if any(self.padding(side) for side in x_t.shape[2:]):
+            raise ValueError(
+                f"x_t should be of a size that the tiles cover, but {x_t.shape[2]}x{x_t.shape[3]} "
+                f"came, for tiles of {self.size} every {self.stride} pixels. Pad it by padding()."
+            )
+        tiles, images = self._cut(x_t), self._cut(condition.image)
+        present = condition.present.repeat_interleave(len(tiles) // len(x_t))
+        noise = torch.cat(
+            [
+                self.network(part, t, Condition(image=image, present=there))
+                for part, image, there in zip(
+                    *(parts.split(self.batch) for parts in (tiles, images, present)), strict=True
+                )
+            ]
+        )
+        total = self._paste(noise * self.weight, x_t)
+        return total / self._paste(self.weight.expand_as(noise), x_t)
+
+    def _cut(self, pictures: Tensor) -> Tensor:
+        tiles = pictures.unfold(2, self.size, self.stride).unfold(3, self.size, self.stride)
+        return tiles.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)  # [B * rows * columns, C, size, size]
+
+    def _paste(self, tiles: Tensor, x_t: Tensor) -> Tensor:
+        columns = tiles.unflatten(0, (len(x_t), -1)).flatten(2).mT  # [B, C * size * size, tiles]
+        return F.fold(columns, x_t.shape[2:], self.size, stride=self.stride)

@@ -277,7 +277,7 @@ def tiny(application):
     """The application around an untrained network, for tiles of 16 pixels."""
     if application == "artist":
         unet = Unet(3, (8, 8), token_encoder=TextEncoder(8, 1, 2), token_channels=8)
-        return Artist(unet, SCHEDULE)
+        return Artist(unet, SCHEDULE, tokenise, (3, 32, 32))
     if application == "scaler":
         return Scaler(Unet(3, (8, 8), condition_channels=3), SCHEDULE, 16)
     return Mender(Unet(3, (8, 8), condition_channels=4), SCHEDULE, 3, 16)
@@ -1121,11 +1121,12 @@ CALLS = [
     Call(
         "Artist.draw",
         tiny("artist").draw,
-        {"captions": ["a small red star"], "scale": 1.0, "steps": 1, "seed": 0},
+        {"asked": ["a small red star"], "scale": 1.0, "steps": 1, "seed": 0},
         {
-            "captions": NOT_CAPTIONS.filter(lambda bad: not isinstance(bad, str)),
+            "asked": NOT_CAPTIONS.filter(lambda bad: not isinstance(bad, str)),
             **DRAWING,
         },
+        {"asked": ("captions",)},
     ),
 ]
 PAIRS = [

@@ -19,7 +19,6 @@ from cfd_course.datasets import batches, data_path
 from cfd_course.datasets.digits import digit_condition, digits
 from cfd_course.datasets.emoji import HANDS, TONE, emoji, plain, spell_out
 from cfd_course.datasets.photos import (
-    FAINTEST,
     as_image,
     as_tensor,
     back_project,
@@ -837,10 +836,10 @@ def test_a_filling_looks_at_known_pixels_only(size, fill):
     assert filled.abs().max() <= 1
     assert torch.equal(fill(pictures, torch.zeros_like(mask)), pictures)
     assert not fill(pictures, torch.ones_like(mask)).any()
-    detail, contrast = known_detail(pictures, mask)
-    assert not detail[mask.expand_as(detail)].any() and contrast.min() >= FAINTEST
+    detail, power = known_detail(pictures, mask)
+    assert not detail[mask.expand_as(detail)].any() and power.min() >= 0
     for found, again in zip(
-        (detail, contrast), known_detail(torch.where(mask, 5.0, pictures), mask), strict=True
+        (detail, power), known_detail(torch.where(mask, 5.0, pictures), mask), strict=True
     ):
         assert torch.equal(found, again)
 
@@ -851,7 +850,7 @@ def test_known_detail_is_what_a_pixel_adds_to_the_known_ones_around():
     pictures = 0.1 * torch.randn(1, 3, 24, 24, generator=random)
     mask = torch.zeros(1, 1, 24, 24, dtype=torch.bool)
     mask[..., 8:14, 10:15] = True
-    detail, contrast = known_detail(pictures, mask, window=5)
+    detail, power = known_detail(pictures, mask, window=5)
     values = np.where(mask[0], np.nan, pictures[0]).astype(float)
     expected = np.full_like(values, np.nan)
     for row, column in np.argwhere(~mask[0, 0].numpy()):
@@ -859,14 +858,11 @@ def test_known_detail_is_what_a_pixel_adds_to_the_known_ones_around():
         expected[:, row, column] = values[:, row, column] - np.nanmean(around, axis=(1, 2))
     np.testing.assert_allclose(detail[0], np.nan_to_num(expected), atol=1e-6)
     around = expected[:, :5, :5]
-    np.testing.assert_allclose(
-        contrast[0, 0, 2, 2], np.sqrt((around**2).mean() + FAINTEST**2), rtol=1e-5
-    )
-    assert ((0.06 < contrast) & (contrast < 0.14))[mask].all()
+    np.testing.assert_allclose(power[0, 0, 2, 2], (around**2).mean(), rtol=1e-5)
+    assert ((0.06**2 < power) & (power < 0.14**2))[mask].all()
     flat = torch.full((1, 3, 24, 24), 0.3)
-    detail, contrast = known_detail(flat, mask)
-    assert detail.abs().max() < 1e-6 and (contrast - FAINTEST).abs().max() < 1e-6
-    assert (known_detail(flat, mask, faintest=0.3)[1] - 0.3).abs().max() < 1e-6
+    detail, power = known_detail(flat, mask)
+    assert detail.abs().max() < 1e-6 and power.abs().max() < 1e-12
     with pytest.raises(ValueError, match="window should be odd, to have a middle, but 4 came"):
         known_detail(pictures, mask, window=4)
 

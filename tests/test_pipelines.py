@@ -16,7 +16,7 @@ from PIL import Image
 from scipy.stats import binomtest
 from torch import nn
 
-from cfd_course import Condition, NoiseSchedule, Unet, pipelines
+from cfd_course import Condition, NoiseSchedule, Unet
 from cfd_course.checkpoints import load_checkpoint, save_checkpoint
 from cfd_course.datasets import data_path
 from cfd_course.datasets.digits import digits
@@ -33,21 +33,25 @@ from cfd_course.datasets.photos import (
 from cfd_course.pipelines import (
     GAIN,
     HOLE_GAIN,
+    RECIPES,
     Artist,
     DigitJudge,
     Mender,
     Scaler,
     Tiled,
-    Writer,
     build,
+    coarse_and_detail,
+    inpainting,
     load,
     start_noise,
+    super_resolution,
     to_enlarge,
     to_fill,
     with_hole,
     with_hole_and_detail,
 )
-from cfd_course.recipes import DIFFUSION
+from cfd_course.pipelines.inpainting import photo_holes
+from cfd_course.text import tokenise
 from cfd_course.unet import Velocity
 
 # The recipes, with networks that draw in no time.
@@ -57,7 +61,8 @@ SMALL = {
         **recipe,
         "network": {**recipe["network"], "channels": [8, 8], "attention": [1]},
     }
-    for name, (recipe, _, _) in DIFFUSION.items()
+    for name, recipe in RECIPES.items()
+    if name != "digit-judge"
 }
 
 
@@ -118,7 +123,7 @@ def test_a_file_of_ones_own_loads_by_its_path(tmp_path):
     path = tmp_path / "mine.safetensors"
     for name, recipe in SMALL.items():
         save_checkpoint(path, build(recipe), recipe)
-        wanted = {"digits": Writer, "text-to-image": Artist}.get(name)
+        wanted = {"digits": Artist, "text-to-image": Artist}.get(name)
         wanted = wanted or (Scaler if name.startswith("super-resolution") else Mender)
         assert type(load(path)) is type(load(str(path))) is wanted, name
     assert isinstance(load("digit-judge"), DigitJudge)
@@ -190,7 +195,7 @@ def randomly(network: nn.Module) -> nn.Module:
 def test_an_artist_draws_captions():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        artist = Artist(randomly(build(SMALL["text-to-image"])), SCHEDULE)
+        artist = Artist(randomly(build(SMALL["text-to-image"])), SCHEDULE, tokenise, (3, 32, 32))
     captions = ["a large green square", CAPTION]
     both = artist.draw(captions, steps=3, seed=5)
     assert both.shape == (2, 3, 32, 32) and both.abs().max() <= 1
@@ -328,12 +333,13 @@ def test_what_super_resolution_learns_relative_to_the_detail_there_is():
     """Of a photo with half the contrast it is the same, but for the grey levels of its file."""
     pictures = photo(32, 48)
     (x_0, condition), (fainter, _) = (
-        to_enlarge(contrast * pictures, relative=True) for contrast in (1, 0.5)
+        to_enlarge(contrast * pictures, coarse_and_detail) for contrast in (1, 0.5)
     )
     coarse, detail = condition.image.split(3, dim=1)
     low = stored(shrink(pictures))
     assert torch.equal(coarse, bicubic(low))
-    of_low, contrast = known_detail(low, torch.zeros(1, 1, 8, 12, dtype=torch.bool), window=3)
+    of_low, power = known_detail(low, torch.zeros(1, 1, 8, 12, dtype=torch.bool), window=3)
+    contrast = (power + 0.02**2).sqrt()
     torch.testing.assert_close(detail, bicubic(of_low / contrast))
     contrast = F.interpolate(contrast, scale_factor=4, mode="bilinear")
     torch.testing.assert_close(coarse + x_0 * contrast, pictures)
@@ -386,13 +392,14 @@ def test_what_inpainting_learns_relative_to_the_detail_around_the_hole():
     for contrast in (1, 0.5):
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            made.append(to_fill(contrast * pictures, relative=True))
+            made.append(to_fill(contrast * pictures, photo_holes, with_hole_and_detail))
     (x_0, condition), (fainter, _) = made
     torch.testing.assert_close(fainter, x_0, atol=0, rtol=0.05)
     base, apart, detail, strength, marks = condition.image.split((3, 3, 3, 1, 1), dim=1)
     hole = marks > 0
     smooth, sloping = smooth_fill(pictures, hole), biharmonic_fill(pictures, hole)
-    known, contrast = known_detail(pictures, hole, faintest=0.01)
+    known, power = known_detail(pictures, hole)
+    contrast = (power + 0.01**2).sqrt()
     torch.testing.assert_close(apart, ((sloping - smooth) / contrast).clamp(-1.5, 1.5))
     torch.testing.assert_close(base, smooth + contrast * apart)
     torch.testing.assert_close(detail * contrast, known)
@@ -417,10 +424,9 @@ def test_slopes_are_not_carried_on_without_end():
 def test_the_holes_in_photos():
     """Half are boxes of up to half the side, a quarter strips from side to side, no thicker than a
     quarter, and none are halves: within five standard deviations of 2,000."""
-    pictures = torch.zeros(50, 1, 32, 32)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        made = [to_fill(pictures, relative=True)[1].image[:, -1] > 0 for _ in range(40)]
+        made = [photo_holes(50, 32)[:, 0] for _ in range(40)]
     mask = torch.cat(made)
     height, width = mask.any(2).sum(1), mask.any(1).sum(1)
     full = mask.sum((1, 2)) == height * width
@@ -558,12 +564,13 @@ def test_a_network_relative_to_the_detail_there_is_draws_in_units_of_it():
         return SCHEDULE.predict_noise(x_t, t, torch.ones_like(x_t))
 
     low = 0.5 * photo(4, 4)
-    scaler = Scaler(network, SCHEDULE, size=16, relative=True)
+    scaler = Scaler(network, SCHEDULE, 16, coarse_and_detail)
     large = scaler.enlarge(low, steps=4, project=False, noise_scaling=1)
-    _, contrast = known_detail(low, torch.zeros(1, 1, 4, 4, dtype=torch.bool), window=3)
+    _, power = known_detail(low, torch.zeros(1, 1, 4, 4, dtype=torch.bool), window=3)
+    contrast = (power + 0.02**2).sqrt()
     contrast = F.interpolate(contrast, scale_factor=4, mode="bilinear")
     torch.testing.assert_close(large, bicubic(low) + contrast, atol=1e-3, rtol=0)
-    scaler = Scaler(told_by_a_picture("input", 6), SCHEDULE, size=16, relative=True)
+    scaler = Scaler(told_by_a_picture("input", 6), SCHEDULE, 16, coarse_and_detail)
     assert scaler.estimate(4, 4, steps=4) > 0
 
 
@@ -580,7 +587,7 @@ def test_the_estimate_counts_the_tiles(plain_scaler, monkeypatch, scale, size):
     plain_scaler.enlarge(photo(*size), scale=scale, steps=4)
     tiles = sum(rows)
     clock = iter([0.0, 1.0])
-    monkeypatch.setattr(pipelines, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(super_resolution, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     seconds = plain_scaler.estimate(*size, steps=4, scale=scale)
     assert seconds == pytest.approx(tiles / rows[-1])
 
@@ -757,10 +764,10 @@ def test_a_network_relative_to_the_detail_draws_in_units_of_it(monkeypatch):
         return SCHEDULE.predict_noise(x_t, t, torch.ones_like(x_t))
 
     pictures, mask = 0.2 * photo(16, 16), hole((16, 16), slice(3, 9), slice(5, 11))
-    mender = Mender(network, SCHEDULE, channels=3, size=16, relative=True)
-    monkeypatch.setattr(pipelines, "HOLE_NOISE_SCALING", 1)
+    mender = Mender(network, SCHEDULE, 3, 16, with_hole_and_detail)
+    monkeypatch.setattr(inpainting, "HOLE_NOISE_SCALING", 1)
     filled = mender.fill(pictures, mask, steps=4)
-    _, contrast = known_detail(pictures, mask, faintest=0.01)
+    contrast = (known_detail(pictures, mask)[1] + 0.01**2).sqrt()
     smooth, sloping = smooth_fill(pictures, mask), biharmonic_fill(pictures, mask)
     apart = ((sloping - smooth) / contrast).clamp(-1.5, 1.5)
     expected = torch.where(mask, smooth + contrast * (apart + 1), pictures)
@@ -770,12 +777,12 @@ def test_a_network_relative_to_the_detail_draws_in_units_of_it(monkeypatch):
 def test_the_grey_part_of_the_noise_is_scaled_for_photos(monkeypatch):
     """In a run of one step, what is left of the noise is seen in the filling."""
     pictures, mask = 0.1 * photo(16, 16), hole((16, 16), slice(6, 9), slice(5, 8))
-    mender = Mender(lambda x_t, t, _: x_t, SCHEDULE, channels=3, size=16, relative=True)
+    mender = Mender(lambda x_t, t, _: x_t, SCHEDULE, 3, 16, with_hole_and_detail)
     found = []
     for scaling in (1, 1.02):
-        monkeypatch.setattr(pipelines, "HOLE_NOISE_SCALING", scaling)
+        monkeypatch.setattr(inpainting, "HOLE_NOISE_SCALING", scaling)
         found.append(mender.fill(pictures, mask, steps=1))
-    _, contrast = known_detail(pictures, mask, faintest=0.01)
+    contrast = (known_detail(pictures, mask)[1] + 0.01**2).sqrt()
     alpha_bar = float(SCHEDULE.alpha_bars[-1])
     share = (1 - alpha_bar) ** 0.5 * (1 - 1 / 1.02) / alpha_bar**0.5
     wanted = found[0] + contrast * share * start_noise(1, (3, 16, 16)).mean(1, keepdim=True)

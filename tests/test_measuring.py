@@ -11,7 +11,7 @@ from cfd_course.datasets import data_path
 from cfd_course.datasets.digits import digits
 from cfd_course.datasets.photos import photos
 from cfd_course.datasets.shapes import sample_scenes
-from cfd_course.evaluations import EVALUATIONS
+from cfd_course.measuring import EVALUATIONS
 from cfd_course.metrics import proportion_interval, shows
 from cfd_course.pipelines import load
 from tests import model_card

@@ -1,0 +1,16 @@
+"""How each shipped checkpoint is measured: what `python -m cfd_course evaluate NAME` runs.
+
+A measurement is a module with parts(data), each a name and a function that measures it, so that it
+can be stopped between two parts and go on later; and summary(found), of what they found.
+"""
+
+from . import digit_inpainting, digits, inpainting, super_resolution, text_to_image
+
+# name: (its parts, its summary)
+EVALUATIONS = {
+    "digits": (digits.parts, digits.summary),
+    "text-to-image": (text_to_image.parts, text_to_image.summary),
+    "super-resolution": (super_resolution.parts, super_resolution.summary),
+    "inpainting": (inpainting.parts, inpainting.summary),
+    "digit-inpainting": (digit_inpainting.parts, digit_inpainting.summary),
+}

@@ -1,0 +1,148 @@
+"""Pictures as tensors and as images; smaller and larger ones; and fillings of holes that need no
+network."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from . import expect
+
+
+def as_tensor(picture: Image.Image) -> Tensor:
+    """A PIL image, in greyscale or RGB, as [1, C, H, W] in [-1, 1]."""
+    expect.instance("picture", picture, Image.Image)
+    expect.choice("the mode of picture", picture.mode, ("L", "RGB"))
+    if not picture.width * picture.height:
+        raise ValueError(
+            f"picture should have pixels, but one of {picture.width}x{picture.height} came."
+        )
+    values = torch.from_numpy(np.array(picture))
+    return values.reshape(1, picture.height, picture.width, -1).permute(0, 3, 1, 2) / 127.5 - 1
+
+
+def as_image(picture: Tensor) -> Image.Image:
+    """[C, H, W] in [-1, 1], of one or three channels, as a PIL image."""
+    expect.tensor("picture", picture, ("1 or 3", "H", "W"))
+    expect.choice("the channels of picture", len(picture), (1, 3))
+    values = ((picture.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0)
+    return Image.fromarray(values.squeeze(2).numpy())
+
+
+def stored(pictures: Tensor) -> Tensor:
+    """Pictures in [-1, 1], any shape, rounded to what a file of 8 bits holds."""
+    return ((pictures.clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1
+
+
+# --- Smaller and larger ------------------------------------------------------------------------
+
+
+def shrink(pictures: Tensor, factor: int = 4) -> Tensor:
+    """[B, C, H, W] -> [B, C, H / factor, W / factor], bicubic, as Pillow does it."""
+    _check_pictures(pictures)
+    expect.whole("factor", factor, 1)
+    if pictures.shape[2] % factor or pictures.shape[3] % factor:
+        raise ValueError(
+            f"the height and width of pictures should be divisible by {factor}, but "
+            f"{pictures.shape[2]}x{pictures.shape[3]} came."
+        )
+    # With antialias PyTorch takes Pillow's cubic, a = -0.5; without it, another one, a = -0.75.
+    return F.interpolate(pictures, scale_factor=1 / factor, mode="bicubic", antialias=True)
+
+
+def bicubic(pictures: Tensor, factor: int = 4) -> Tensor:
+    """[B, C, H, W] -> [B, C, factor * H, factor * W], as Pillow does it."""
+    _check_pictures(pictures)
+    expect.whole("factor", factor, 1)
+    return F.interpolate(pictures, scale_factor=factor, mode="bicubic", antialias=True)
+
+
+def back_project(pictures: Tensor, low: Tensor, rounds: int = 5) -> Tensor:
+    """Pictures [B, C, H, W] moved until, shrunk, they agree with `low` [B, C, H / 4, W / 4]: each
+    round adds what is missing, enlarged. Irani, Peleg, "Improving Resolution by Image Registration"
+    (1991)."""
+    expect.whole("rounds", rounds, 0)
+    _check_pictures(pictures)
+    count, channels, height, width = pictures.shape
+    expect.tensor("low", low, (count, channels, height // 4, width // 4))
+    for _ in range(rounds):
+        pictures = pictures + bicubic(low - shrink(pictures))
+    return pictures
+
+
+# --- Without a hole ----------------------------------------------------------------------------
+
+
+def _check_pictures(pictures) -> None:
+    expect.tensor("pictures", pictures, ("B", "C", "H", "W"))
+    if pictures.numel() == 0:
+        raise ValueError(f"pictures should hold pixels, but {expect.describe(pictures)} came.")
+
+
+def smooth_fill(pictures: Tensor, mask: Tensor, rounds: int = 16) -> Tensor:
+    """The pictures [B, C, H, W] with their holes filled as smoothly as can be: about the harmonic
+    filling, in which every pixel is the mean of its four neighbours. mask: [B, 1, H, W], bool, True
+    in the hole. It looks at known pixels only.
+
+    Filled at half the size first, then smoothed for some rounds, for smoothing alone takes as many
+    rounds as the hole has pixels.
+    """
+    _check_pictures(pictures)
+    expect.tensor("mask", mask, (len(pictures), 1, *pictures.shape[2:]), "bool")
+    expect.whole("rounds", rounds, 0)
+    if not mask.any():
+        return pictures
+    known = (~mask).to(pictures)
+    if max(pictures.shape[2:]) == 1:
+        return pictures * known
+    share = F.avg_pool2d(known, 2, ceil_mode=True)
+    half = F.avg_pool2d(pictures * known, 2, ceil_mode=True) / share.clamp(min=1e-6)
+    half = smooth_fill(half * (share > 0), share == 0, rounds)
+    filled = F.interpolate(half, size=pictures.shape[2:], mode="bilinear", align_corners=False)
+    filled = torch.where(mask, filled, pictures)
+    around = torch.tensor([[0, 1, 0], [1, 0, 1], [0, 1, 0]]).to(pictures) / 4
+    around = around.expand(pictures.shape[1], 1, 3, 3)
+    for _ in range(rounds):
+        mean = F.conv2d(F.pad(filled, (1, 1, 1, 1), mode="replicate"), around, groups=len(around))
+        filled = torch.where(mask, mean, pictures)
+    return filled
+
+
+def biharmonic_fill(pictures: Tensor, mask: Tensor) -> Tensor:
+    """The pictures [B, C, H, W] with their holes filled by scikit-image's inpaint_biharmonic, which
+    carries on the slopes at the border of a hole where smooth_fill only carries on the colours.
+    Close to the border that is better, in the middle of a wide hole worse. mask: [B, 1, H, W],
+    bool, True in the hole. It looks at known pixels only."""
+    from skimage.restoration import inpaint_biharmonic  # takes a second: only where it is needed
+
+    _check_pictures(pictures)
+    expect.tensor("mask", mask, (len(pictures), 1, *pictures.shape[2:]), "bool")
+    filled = torch.where(mask, 0, pictures)
+    for number in range(len(pictures)):
+        if mask[number].any() and not mask[number].all():
+            picture, hole = filled[number].cpu().numpy(), mask[number, 0].cpu().numpy()
+            filled[number] = torch.from_numpy(inpaint_biharmonic(picture, hole, channel_axis=0))
+    return filled
+
+
+def known_detail(pictures: Tensor, mask: Tensor, window: int = 9) -> tuple[Tensor, Tensor]:
+    """What the known pixels of pictures [B, C, H, W] add to the mean of the known ones around them,
+    0 in the hole; and how strong that is, its mean square over the neighbourhood and the colours,
+    [B, 1, H, W], filled smoothly into the hole. mask: [B, 1, H, W], bool, True in the hole. It
+    looks at known pixels only. window: of both means, an odd number of pixels.
+    """
+    _check_pictures(pictures)
+    expect.tensor("mask", mask, (len(pictures), 1, *pictures.shape[2:]), "bool")
+    if expect.whole("window", window, 1) % 2 == 0:
+        raise ValueError(f"window should be odd, to have a middle, but {window} came.")
+    known = (~mask).to(pictures)
+    share = F.avg_pool2d(known, window, 1, window // 2).clamp(min=1e-6)
+
+    def mean(values: Tensor) -> Tensor:
+        """Over the known pixels of the window."""
+        return F.avg_pool2d(values * known, window, 1, window // 2) / share
+
+    detail = (pictures - mean(pictures)) * known
+    power = mean(detail.square().mean(dim=1, keepdim=True)) * known
+    return detail, smooth_fill(power, mask)

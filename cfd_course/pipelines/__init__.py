@@ -1,0 +1,93 @@
+"""The applications: `load(name)` gives a trained network with what belongs around it, and
+`python -m cfd_course train NAME` trains it.
+
+An application is a module of this folder that holds
+
+    RECIPES                     {name: recipe}; a recipe is what JSON can hold: the settings of the
+                                network and of its training, and the steps of a sitting
+    network(recipe)             the untrained network
+    batches(recipe, data)       what it is trained on, see train(); data: a folder, or None
+    pipeline(network, recipe)   what load gives: an object that draws, enlarges or fills
+
+and, where it isn't trained as a diffusion network, train(network, recipe, data, steps), which
+yields (step number, loss, network). A new one is a new module, named in the list below.
+"""
+
+from pathlib import Path
+
+from torch import nn
+
+from .. import expect
+from ..checkpoints import load_checkpoint, load_weights
+from ..datasets import data_path
+from ..guidance import Tiled
+from . import digit_inpainting, digit_judge, digits, inpainting, super_resolution, text_to_image
+from .digit_judge import DigitJudge
+from .drawing import Artist, Progress, build_schedule, start_noise
+from .inpainting import HOLE_GAIN, Mender, to_fill, with_hole, with_hole_and_detail
+from .photo import PHOTO_STEPS
+from .super_resolution import GAIN, NOISE_SCALING, Scaler, coarse_and_detail, to_enlarge
+
+__all__ = [
+    "APPLICATIONS",
+    "GAIN",
+    "HOLE_GAIN",
+    "NOISE_SCALING",
+    "PHOTO_STEPS",
+    "RECIPES",
+    "Artist",
+    "DigitJudge",
+    "Mender",
+    "Progress",
+    "Scaler",
+    "Tiled",
+    "build",
+    "build_schedule",
+    "coarse_and_detail",
+    "load",
+    "start_noise",
+    "to_enlarge",
+    "to_fill",
+    "with_hole",
+    "with_hole_and_detail",
+]
+
+MODULES = (digits, text_to_image, super_resolution, inpainting, digit_inpainting, digit_judge)
+APPLICATIONS = {name: module for module in MODULES for name in module.RECIPES}
+RECIPES = {name: module.RECIPES[name] for name, module in APPLICATIONS.items()}
+
+
+def build(recipe: dict) -> nn.Module:
+    """The untrained network that a checkpoint's recipe describes."""
+    return APPLICATIONS[recipe["name"]].network(recipe)
+
+
+def load(name: str | Path):
+    """A shipped model by its name: "digits" and "text-to-image" (Artists), "super-resolution"
+    (a Scaler; also "-input", "-levels", "-attention"), "inpainting" and "digit-inpainting"
+    (Menders), "digit-judge" (a DigitJudge); or one of the same kinds that you trained, by the path
+    of its .safetensors file."""
+    if not isinstance(name, (str, Path)):
+        raise TypeError(f"name should be a name or a path, but {expect.describe(name)} came.")
+    path = Path(name)
+    if path.suffix != ".safetensors":
+        try:
+            path = data_path(f"checkpoints/{name}.safetensors")
+        except FileNotFoundError as error:
+            shipped = sorted(file.stem for file in data_path("checkpoints").glob("*.safetensors"))
+            raise ValueError(
+                f"name should be one of {', '.join(shipped)}, or the path of a .safetensors file, "
+                f"but {name!r} came."
+            ) from error
+    weights, recipe = load_checkpoint(path)
+    try:
+        network = build(recipe)
+        pipeline = APPLICATIONS[recipe["name"]].pipeline(network, recipe)
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"{path} holds a recipe that cannot be followed here: is it of another version of the "
+            f"course? ({type(error).__name__}: {error})"
+        ) from error
+    load_weights(network, weights, path)
+    network.eval().requires_grad_(False)
+    return pipeline

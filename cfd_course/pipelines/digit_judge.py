@@ -1,0 +1,66 @@
+"""A classifier of digits: what the drawn digits are judged by."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .. import expect
+from ..datasets.digits import digits
+
+RECIPES = {"digit-judge": {"batch": 128, "learning_rate": 2e-3, "steps": 3_000}}
+
+
+class DigitJudge(nn.Module):
+    """A small convolutional classifier of digits: what the drawn digits are judged by."""
+
+    feature_channels = 128
+
+    def __init__(self):
+        super().__init__()
+        layers: list[nn.Module] = []
+        for before, after in ((1, 32), (32, 64), (64, self.feature_channels)):
+            layers += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
+            layers += [nn.MaxPool2d(2)]
+        self.body = nn.Sequential(*layers)
+        self.head = nn.Linear(self.feature_channels, 10)
+
+    def features(self, pictures: Tensor) -> Tensor:
+        """[B, 1, 28, 28] in [-1, 1] -> [B, feature_channels]"""
+        expect.tensor("pictures", pictures, ("B", 1, 28, 28))
+        return self.body(pictures).mean(dim=(2, 3))
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """[B, 1, 28, 28] -> the logit of each digit, [B, 10]"""
+        return self.head(self.features(pictures))
+
+
+def network(recipe: dict) -> DigitJudge:
+    """The untrained network."""
+    return DigitJudge()
+
+
+def pipeline(network: DigitJudge, recipe: dict) -> DigitJudge:
+    """The judge is used as it is."""
+    return network
+
+
+def train(
+    network: DigitJudge, recipe: dict, data: Path | None, steps: int
+) -> Iterator[tuple[int, float, DigitJudge]]:
+    """A few minutes, so it saves no state. Pictures are shifted by up to two pixels."""
+    pictures, labels = digits("train", data)
+    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.05)
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe["learning_rate"], steps)
+    for number in range(1, steps + 1):
+        rows = torch.randint(len(pictures), (recipe["batch"],))
+        shift = torch.randint(-2, 3, (2,)).tolist()
+        logits = network(pictures[rows].roll(shift, dims=(2, 3)))
+        loss = F.cross_entropy(logits, labels[rows], label_smoothing=0.05)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        rate.step()
+        yield number, loss.item(), network
