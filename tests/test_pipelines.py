@@ -4,6 +4,7 @@ that does not come from training."""
 
 import json
 import math
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -41,6 +42,7 @@ from cfd_course.pipelines import (
     Tiled,
     build,
     coarse_and_detail,
+    emoji,
     inpainting,
     load,
     start_noise,
@@ -833,3 +835,45 @@ def test_a_mender_refuses(plain_mender, settings, words):
     good = {"photo": photo(8, 8), "mask": hole((8, 8), slice(2, 5), slice(2, 5))}
     with pytest.raises((TypeError, ValueError), match=words):
         plain_mender.fill(**{**good, **settings})
+
+
+@pytest.fixture(scope="module")
+def emoji_artist():
+    torch.manual_seed(0)
+    network = build(SMALL["emoji"])
+    for parameter in network.parameters():  # an untrained network says the same to everybody
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    return emoji.pipeline(network.eval(), SMALL["emoji"])
+
+
+def test_emoji_are_drawn_from_words_and_hand(emoji_artist):
+    draw = partial(emoji_artist.draw, steps=2)
+    alone = draw("a woman who flies planes", hand="blob")
+    assert alone.shape == (1, 3, 32, 32) and alone.isfinite().all()
+    assert torch.equal(alone, draw(["a woman who flies planes"], hand="blob"))
+    assert not torch.allclose(alone, draw("a woman who flies planes", hand="noto"))
+    assert not torch.allclose(alone, draw("a red heart", hand="blob"))
+    assert torch.equal(draw("❤️"), draw("red heart"))
+    both = draw(["a red heart", "a fox"], hand=["noto", "fluent"])
+    torch.testing.assert_close(both[:1], draw("a red heart", hand="noto"), atol=1e-4, rtol=0)
+    with pytest.raises(ValueError, match="hand should be one of noto, blob, .*'picasso'"):
+        draw("a fox", hand="picasso")
+
+
+def test_emoji_are_learned_under_their_names_and_keywords():
+    torch.manual_seed(0)
+    stream = emoji.batches({"batch": 64}, None)
+    pictures, condition = next(iter(stream))
+    assert pictures.shape == (64, 3, 32, 32) and pictures.abs().max() <= 1
+    assert len(condition) == 64 and set(condition.tokens[:, 0].tolist()) == {1, 2, 3, 4, 5}
+    assert condition.mask[:, 1].all()  # every caption has words
+    again = next(iter(stream))[1]
+    assert again.tokens.shape != condition.tokens.shape or (again.tokens != condition.tokens).any()
+
+
+def test_an_emoji_network_is_saved_without_the_frozen_vectors(tmp_path, emoji_artist):
+    path = tmp_path / "mine.safetensors"
+    save_checkpoint(path, emoji_artist.network, SMALL["emoji"])
+    assert path.stat().st_size < 2e6  # the vectors alone are 15 MB in float16
+    drawn = load(path).draw("a fox", steps=2)
+    torch.testing.assert_close(drawn, emoji_artist.draw("a fox", steps=2), atol=0.02, rtol=0)

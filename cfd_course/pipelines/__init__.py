@@ -21,7 +21,15 @@ from .. import expect
 from ..checkpoints import load_checkpoint, load_weights
 from ..datasets import data_path
 from ..guidance import Tiled
-from . import digit_inpainting, digit_judge, digits, inpainting, super_resolution, text_to_image
+from . import (
+    digit_inpainting,
+    digit_judge,
+    digits,
+    emoji,
+    inpainting,
+    super_resolution,
+    text_to_image,
+)
 from .digit_judge import DigitJudge
 from .drawing import Artist, Progress, build_schedule, start_noise
 from .inpainting import HOLE_GAIN, Mender, to_fill, with_hole, with_hole_and_detail
@@ -52,7 +60,15 @@ __all__ = [
     "with_hole_and_detail",
 ]
 
-MODULES = (digits, text_to_image, super_resolution, inpainting, digit_inpainting, digit_judge)
+MODULES = (
+    digits,
+    text_to_image,
+    emoji,
+    super_resolution,
+    inpainting,
+    digit_inpainting,
+    digit_judge,
+)
 APPLICATIONS = {name: module for module in MODULES for name in module.RECIPES}
 RECIPES = {name: module.RECIPES[name] for name, module in APPLICATIONS.items()}
 
@@ -63,7 +79,8 @@ def build(recipe: dict) -> nn.Module:
 
 
 def load(name: str | Path):
-    """A shipped model by its name: "digits" and "text-to-image" (Artists), "super-resolution"
+    """A shipped model by its name: "digits", "text-to-image" and "emoji"
+    (Artists), "super-resolution"
     (a Scaler; also "-input", "-levels", "-attention"), "inpainting" and "digit-inpainting"
     (Menders), "digit-judge" (a DigitJudge); or one of the same kinds that you trained, by the path
     of its .safetensors file."""

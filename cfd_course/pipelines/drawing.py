@@ -72,13 +72,14 @@ class Artist:
         steps: int = 20,
         seed: int = 0,
         progress: Progress = iter,
+        **told,
     ) -> Tensor:
         """One picture for each that is asked for, [B, *shape] in [-1, 1].
 
         asked: captions or digits, in a list; a single caption may come alone. scale: see guide;
         steps: of dpm_solver; seed: of the first picture, the next one has seed + 1; progress: see
-        Progress."""
-        condition = self.condition([asked] if isinstance(asked, str) else asked)
+        Progress; told: what else the condition takes, such as an emoji's hand."""
+        condition = self.condition([asked] if isinstance(asked, str) else asked, **told)
         x_T = start_noise(len(condition), self.shape, seed)
         denoise = guide(self.network, condition, scale)
         return last(iter(progress(dpm_solver(denoise, self.schedule, x_T, steps))))
