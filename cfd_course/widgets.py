@@ -8,47 +8,42 @@ from matplotlib.figure import Figure
 
 from . import expect, figures
 
+VIEW = "application/vnd.jupyter.widget-view+json"
+# A slider lives as long as its kernel. In a notebook opened later JupyterLab would write "model not
+# found" in its place: this hides that, until the cell is run.
+HIDE_DEAD_SLIDERS = """\
+<style class="cfd-course-sliders">
+.jp-OutputArea-child:has(.cfd-course-sliders)
+  + .jp-OutputArea-child:not(:has(.widget-slider)) { visibility: hidden; height: 0; }
+</style>"""
+
 
 def interactive(draw: Callable[..., Figure], alt: str, **sliders) -> ipywidgets.VBox:
-    """Show draw(**values) below sliders that change the values.
+    """Show draw(**values) above sliders that change the values. Returns the sliders.
 
     draw: returns a figure. alt: what it shows, for those who cannot see it. Each slider is
     (lowest, highest, first) for whole numbers, or (values, first) for a choice of values:
 
         interactive(draw, "a digit under noise", t=(1, 1000, 300), schedule=(["linear"], "linear"))
 
-    Where no kernel runs (a saved notebook, a web page) the picture of the first values is shown.
+    The picture is an output of its own: it is there as it was last seen where no kernel runs (a
+    notebook opened again, a web page).
     """
     expect.callable_("draw", draw, "draw(" + ", ".join(sliders) + ")")
-    controls = {name: _slider(name, values) for name, values in sliders.items()}
+    box = ipywidgets.VBox([_slider(name, values) for name, values in sliders.items()])
 
-    def picture() -> bytes:
-        return figures.png(draw(**{name: control.value for name, control in controls.items()}))
+    def picture() -> dict[str, bytes | str]:
+        values = {name: slider.value for name, slider in zip(sliders, box.children, strict=True)}
+        text = f"{alt} (run the notebook to move the sliders)"
+        return {"image/png": figures.png(draw(**values)), "text/plain": text}
 
-    first = picture()
-    image = ipywidgets.Image(
-        value=first,
-        format="png",
-        # Otherwise the box stretches the picture to the width of the page.
-        layout=ipywidgets.Layout(width="max-content", align_self="flex-start"),
-    )
-
-    def redraw(change):
-        image.value = picture()
-
-    for control in controls.values():
-        control.observe(redraw, "value")
-    box = ipywidgets.VBox([*controls.values(), image])
-    view = box._repr_mimebundle_()["application/vnd.jupyter.widget-view+json"]
-    display(
-        {
-            "application/vnd.jupyter.widget-view+json": view,
-            "image/png": first,
-            "text/plain": f"{alt} (run the notebook to move the sliders)",
-        },
-        raw=True,
-        metadata={"image/png": {"alt": alt}},
-    )
+    first = picture()  # a mistake in draw leaves no sliders behind
+    described = {"raw": True, "metadata": {"image/png": {"alt": alt}}}
+    shown = display(first, display_id=True, **described)
+    display({"text/html": HIDE_DEAD_SLIDERS}, raw=True)
+    display({VIEW: box._repr_mimebundle_()[VIEW]}, raw=True)
+    for slider in box.children:
+        slider.observe(lambda change: shown.update(picture(), **described), "value")
     return box
 
 

@@ -22,7 +22,8 @@ import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
-WIDGET = "application/vnd.jupyter.widget-view+json"
+from cfd_course.widgets import VIEW
+
 # The same whoever runs it: the kernel would add the version of its Python.
 METADATA = {
     "kernelspec": {
@@ -73,10 +74,11 @@ def execute(notebook: NotebookNode, folder: Path) -> None:
     notebook.metadata = nbformat.from_dict(METADATA)
     notebook.nbformat_minor = 5
     for cell in notebook.cells:
+        # A saved widget is dead; without it, readers see the picture or the text beside it.
         for output in cell.get("outputs", []):
-            if "image/png" in output.get("data", {}):
-                # A saved widget is dead; without it, readers see the picture beside it.
-                output.data.pop(WIDGET, None)
+            output.get("data", {}).pop(VIEW, None)
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if output.get("data") != {}]
     counts = [c.execution_count for c in notebook.cells if c.cell_type == "code" and c.source]
     assert counts == list(range(1, len(counts) + 1)), counts
 

@@ -29,7 +29,7 @@ FLAGS = [
     "--disable-sync",
 ]
 READY = "Python 3 (ipykernel) | Idle"  # in the status bar; without a kernel it says "No Kernel"
-PICTURE = ".jp-OutputArea-output img.widget-image"
+PICTURE = ".jp-OutputArea-output img"
 SLIDER = ".jp-OutputArea-output .widget-slider .noUi-handle"
 
 
@@ -61,7 +61,9 @@ def lab(tmp_path_factory):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    folders = {name: home / name for name in ("config", "settings", "workspaces", "runtime")}
+    folders = {
+        name: home / name for name in ("config", "data", "settings", "workspaces", "runtime")
+    }
     for folder in (*folders.values(), home / "course"):
         folder.mkdir()
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
@@ -75,6 +77,7 @@ def lab(tmp_path_factory):
     environment = os.environ | {
         "JUPYTER_CONFIG_DIR": str(folders["config"]),
         "JUPYTER_RUNTIME_DIR": str(folders["runtime"]),
+        "JUPYTER_DATA_DIR": str(folders["data"]),
     }
     log = home / "log"
     with log.open("w") as output:
@@ -169,6 +172,38 @@ def small(source: str) -> nbformat.NotebookNode:
 
 def test_interactive_picture_answers(page, lab):
     step_through(page, lab, small(SMALL), "small.ipynb")
+
+
+def test_a_notebook_opened_the_next_day_shows_its_last_picture(page, lab):
+    """By then the kernel is gone; whether the notebook is trusted or not."""
+    folder, address = lab
+    step_through(page, lab, small(SMALL), "monday.ipynb")
+    seen = _bytes(page, page.locator(PICTURE))
+    page.keyboard.press("Control+s")
+    while "image/png" not in (folder / "monday.ipynb").read_text(encoding="utf-8"):
+        page.wait_for_timeout(100)
+    shutil.copy(folder / "monday.ipynb", folder / "another.ipynb")
+    for name, trusted in (("monday", True), ("another", False)):
+        page.evaluate(
+            """async address => {
+                for (const {id} of await (await fetch(address)).json())
+                    await fetch(`${address}/${id}`, {method: "DELETE"});
+            }""",
+            f"{address}/api/kernels",
+        )
+        if not trusted:  # a change that JupyterLab did not sign
+            notebook = nbformat.read(folder / f"{name}.ipynb", as_version=4)
+            notebook.cells[0].source = "2"
+            nbformat.write(notebook, folder / f"{name}.ipynb")
+        page.goto(f"{address}/lab/tree/{name}.ipynb?reset", timeout=600_000)
+        page.get_by_text(READY).wait_for(timeout=600_000)
+        page.locator(PICTURE).wait_for(timeout=600_000)
+        assert _bytes(page, page.locator(PICTURE)) == seen
+        if trusted:
+            dead = page.get_by_text("model not found")
+            dead.wait_for(state="attached", timeout=600_000)
+            assert not dead.is_visible()
+        assert "not found" not in page.locator(".jp-Notebook").inner_text()
 
 
 def test_a_dead_picture_and_an_error_are_seen(page, lab):

@@ -1,6 +1,7 @@
 """Figures and sliders: they come as PNG, say what they show, and change when a slider moves."""
 
 import io
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,12 +12,18 @@ from cfd_course import figures, widgets
 
 @pytest.fixture
 def published(monkeypatch):
-    """What display() was given: a list of outputs."""
+    """What display() was given: a list of outputs, each as it was last updated."""
     shown = []
 
-    def display(data, raw, metadata):
+    def display(data, raw, metadata=None, display_id=False):
         assert raw
-        shown.append({"data": data, "metadata": metadata})
+        output = {"data": data, "metadata": metadata}
+        shown.append(output)
+
+        def update(data, raw, metadata):
+            output.update(data=data, metadata=metadata)
+
+        return SimpleNamespace(update=update) if display_id else None
 
     monkeypatch.setattr(figures, "display", display)
     monkeypatch.setattr(widgets, "display", display)
@@ -74,14 +81,18 @@ def test_a_slider_redraws_the_picture_and_the_first_one_is_saved(published):
         return figures.curves([0, 1], {"a": [0, height]}, title=kind, x_label="x", y_label="y")
 
     box = widgets.interactive(draw, "a line", height=(1, 5, 2), kind=(["one", "two"], "two"))
-    height, kind, image = box.children
-    (output,) = published
-    assert drawn == [(2, "two")] and bytes(image.value) == output["data"]["image/png"]
-    assert "application/vnd.jupyter.widget-view+json" in output["data"]
-    before = bytes(image.value)
+    height, kind = box.children
+    picture, style, sliders = published
+    first = picture["data"]["image/png"]
+    assert drawn == [(2, "two")] and size(first)[0] > 100
+    assert picture["data"].keys() == {"image/png", "text/plain"}
+    assert list(style["data"]) == ["text/html"]
+    assert list(sliders["data"]) == [widgets.VIEW]
     height.value = 5
     kind.value = "one"
-    assert drawn == [(2, "two"), (5, "two"), (5, "one")] and bytes(image.value) != before
+    assert drawn == [(2, "two"), (5, "two"), (5, "one")] and len(published) == 3
+    assert picture["data"]["image/png"] != first
+    assert picture["metadata"]["image/png"]["alt"] == "a line"
 
 
 def test_sliders_that_are_neither_kind_are_named(published):

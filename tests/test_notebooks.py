@@ -13,6 +13,7 @@ from nbclient.exceptions import CellExecutionError
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from cfd_course.classroom import lessons, without_solutions
+from cfd_course.widgets import VIEW
 from tests import execute_notebooks
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,8 +36,8 @@ def problems(notebook: nbformat.NotebookNode) -> list[str]:
     for figure in figures:
         if not figure.metadata.get("image/png", {}).get("alt", "").strip():
             found.append("a picture without alt text")
-        if execute_notebooks.WIDGET in figure.data:
-            found.append("a picture hidden behind a dead widget")
+    if any(VIEW in output.get("data", {}) for output in outputs):
+        found.append("a dead slider")
     texts = [cell for cell in code if any(_prints(output) for output in cell.outputs)]
     ignored = {"nbval-ignore-output", "nbval-skip"}
     compared = [cell for cell in texts if not ignored & set(cell.metadata.get("tags", []))]
@@ -175,9 +176,9 @@ FAULTS = {
         lambda notebook: notebook.cells[11].outputs[0].metadata.clear(),
         "a picture without alt text",
     ),
-    "dead widget": (
-        lambda notebook: notebook.cells[11].outputs[0].data.update({execute_notebooks.WIDGET: {}}),
-        "a dead widget",
+    "dead slider": (
+        lambda notebook: notebook.cells[11].outputs[0].data.update({VIEW: {}}),
+        "a dead slider",
     ),
     "semicolon": (change(1, source="draw();"), "ends in a semicolon: draw();"),
     "three cells": (lambda notebook: notebook.cells.pop(9), "3 cells with nbgrader metadata"),
