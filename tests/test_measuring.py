@@ -6,14 +6,18 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from cfd_course.datasets import data_path
 from cfd_course.datasets.digits import digits
+from cfd_course.datasets.emoji import HANDS, emoji, emoji_words, names_of
 from cfd_course.datasets.photos import photos
 from cfd_course.datasets.shapes import sample_scenes
 from cfd_course.measuring import EVALUATIONS
+from cfd_course.measuring import emoji as measured_emoji
 from cfd_course.metrics import proportion_interval, shows
-from cfd_course.pipelines import load
+from cfd_course.pipelines import emoji_judge, load
+from cfd_course.words import word_pieces
 from tests import model_card
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -110,3 +114,59 @@ def test_what_is_said_of_all_fillings_are_sums_over_the_photos():
 
 def test_photos_are_those_of_the_results():
     assert len(photos(shared("photos/test"))) == len(result("super-resolution")["photos"])
+
+
+class Copyist:
+    """Draws each caption's own picture, as far as there is one."""
+
+    def draw(self, captions, scale, seed, hand):
+        pictures, names, hands = emoji("pairs", 32)
+        rows = {
+            (name.replace("-", " "), HANDS[number]): row
+            for row, (name, number) in enumerate(zip(names, hands, strict=True))
+        }
+        found = [rows.get(asked, 0) for asked in zip(captions, hand, strict=True)]
+        return pictures[found] / 127.5 - 1
+
+
+class Knower:
+    """A judge that knows the held-out pairs by heart, and takes all else for a fox."""
+
+    def __call__(self, pictures):
+        known, names, hands = emoji("pairs", 32)
+        rows = torch.cdist(pictures.flatten(1), (known / 127.5 - 1).flatten(1)).min(1)
+        numbers = emoji_judge.labels(names)[0][rows.indices]
+        numbers[rows.values > 0.5] = names_of().index("fox")
+        return [
+            F.one_hot(each, count).float()
+            for each, count in (
+                (numbers, len(names_of())),
+                (hands[rows.indices], len(HANDS)),
+                (torch.zeros_like(numbers), 6),
+            )
+        ]
+
+
+def test_drawn_emoji_are_measured_as_they_are(monkeypatch):
+    """With a perfect artist and a judge that knows nothing but the held-out pairs."""
+    monkeypatch.setattr(measured_emoji, "load", {"emoji": Copyist(), "emoji-judge": Knower()}.get)
+    parts = dict(measured_emoji.parts(None, count=5))
+    found = {name: parts[name]() for name in ("real pairs", "pairs 2", "real names", "phrases 3")}
+    assert found["real pairs"]["right"] == found["pairs 2"]["right"] == 5
+    assert found["real pairs"]["hands"] == found["pairs 2"]["hands"] == 5
+    assert 0 < found["pairs 2"]["nearest"] < 1  # none of them is in the training split
+    assert found["real names"]["right"] == 0
+    assert (
+        found["phrases 3"] == {"scale": 3, **found["phrases 3"]} and found["phrases 3"]["of"] == 5
+    )
+
+
+def test_phrases_are_in_nobodys_captions():
+    phrases = measured_emoji.phrases()
+    words = emoji_words()
+    captions = {name.replace("-", " ") for name in names_of()}
+    captions |= {word for keywords in words["keywords"].values() for word in keywords}
+    assert len(phrases) == len({phrase for phrase, _ in phrases}) == 300
+    for phrase, names in phrases:
+        assert phrase not in captions and names and set(names) <= set(names_of())
+        assert word_pieces([phrase]).mask.any()

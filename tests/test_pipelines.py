@@ -21,6 +21,7 @@ from cfd_course import Condition, NoiseSchedule, Unet
 from cfd_course.checkpoints import load_checkpoint, save_checkpoint
 from cfd_course.datasets import data_path
 from cfd_course.datasets.digits import digits
+from cfd_course.datasets.emoji import names_of
 from cfd_course.datasets.photos import (
     as_image,
     as_tensor,
@@ -43,6 +44,7 @@ from cfd_course.pipelines import (
     build,
     coarse_and_detail,
     emoji,
+    emoji_judge,
     inpainting,
     load,
     start_noise,
@@ -52,6 +54,7 @@ from cfd_course.pipelines import (
     with_hole,
     with_hole_and_detail,
 )
+from cfd_course.pipelines.emoji_judge import EmojiJudge
 from cfd_course.pipelines.inpainting import photo_holes
 from cfd_course.text import tokenise
 from cfd_course.unet import Velocity
@@ -64,7 +67,7 @@ SMALL = {
         "network": {**recipe["network"], "channels": [8, 8], "attention": [1]},
     }
     for name, recipe in RECIPES.items()
-    if name != "digit-judge"
+    if not name.endswith("judge")
 }
 
 
@@ -877,3 +880,21 @@ def test_an_emoji_network_is_saved_without_the_frozen_vectors(tmp_path, emoji_ar
     assert path.stat().st_size < 2e6  # the vectors alone are 15 MB in float16
     drawn = load(path).draw("a fox", steps=2)
     torch.testing.assert_close(drawn, emoji_artist.draw("a fox", steps=2), atol=0.02, rtol=0)
+
+
+def test_the_judge_of_emoji_tells_name_hand_and_tone():
+    names, tones = emoji_judge.labels(["red-heart", "woman-pilot-dark-skin-tone"])
+    assert [names_of()[name] for name in names] == ["red-heart", "woman-pilot"]
+    assert tones.tolist() == [0, 5]
+    torch.manual_seed(0)
+    judge = EmojiJudge().eval()
+    logits = judge(torch.rand(2, 3, 32, 32) * 2 - 1)
+    assert [tuple(each.shape) for each in logits] == [(2, len(names_of())), (2, 5), (2, 6)]
+
+
+def test_the_judge_of_emoji_learns():
+    torch.manual_seed(0)
+    judge = EmojiJudge()
+    recipe = {"batch": 32, "learning_rate": 2e-3}
+    losses = [loss for _, loss, _ in emoji_judge.train(judge, recipe, None, 20)]
+    assert sum(losses[-5:]) < sum(losses[:5]) - 1

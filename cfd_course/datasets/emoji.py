@@ -17,6 +17,7 @@ from . import data_path
 HANDS = ("noto", "blob", "twemoji", "fluent", "emojione")
 SPLITS = ("train", "pairs", "names", "family")
 SIZE = 64  # pixels
+TONES = ("", "light", "medium-light", "medium", "medium-dark", "dark")  # "" for none
 TONE = re.compile(r"-(medium-light|medium-dark|light|medium|dark)-skin-tone(?=-|$)")
 
 
@@ -56,6 +57,12 @@ def emoji(split: str = "train", size: int = SIZE) -> Emoji:
 def plain(name: str) -> str:
     """A name without its skin tone."""
     return TONE.sub("", name)
+
+
+@cache
+def names_of() -> list[str]:
+    """All names without skin tones, in alphabetical order."""
+    return sorted({name for name in _everything().names if not TONE.search(name)})
 
 
 def spell_out(caption: str) -> str:

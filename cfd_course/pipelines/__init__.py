@@ -26,6 +26,7 @@ from . import (
     digit_judge,
     digits,
     emoji,
+    emoji_judge,
     inpainting,
     super_resolution,
     text_to_image,
@@ -68,6 +69,7 @@ MODULES = (
     inpainting,
     digit_inpainting,
     digit_judge,
+    emoji_judge,
 )
 APPLICATIONS = {name: module for module in MODULES for name in module.RECIPES}
 RECIPES = {name: module.RECIPES[name] for name, module in APPLICATIONS.items()}
@@ -79,11 +81,10 @@ def build(recipe: dict) -> nn.Module:
 
 
 def load(name: str | Path):
-    """A shipped model by its name: "digits", "text-to-image" and "emoji"
-    (Artists), "super-resolution"
-    (a Scaler; also "-input", "-levels", "-attention"), "inpainting" and "digit-inpainting"
-    (Menders), "digit-judge" (a DigitJudge); or one of the same kinds that you trained, by the path
-    of its .safetensors file."""
+    """A shipped model by its name: "digits", "text-to-image" and "emoji" (Artists),
+    "super-resolution" (a Scaler; also "-input", "-levels", "-attention"), "inpainting" and
+    "digit-inpainting" (Menders), "digit-judge" and "emoji-judge" (an EmojiJudge); or one of the
+    same kinds that you trained, by the path of its .safetensors file."""
     if not isinstance(name, (str, Path)):
         raise TypeError(f"name should be a name or a path, but {expect.describe(name)} came.")
     path = Path(name)

@@ -1,0 +1,104 @@
+"""The judge of drawn emoji: which name, which hand, which skin tone."""
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..datasets.emoji import HANDS, SPLITS, TONE, TONES, emoji, names_of, plain
+from ..words import word_pieces, word_vectors
+
+RECIPES = {"emoji-judge": {"batch": 128, "learning_rate": 2e-3, "steps": 3_000}}
+
+
+@cache
+def _meanings() -> Tensor:
+    """What the words of each plain name mean: the mean of their vectors, [names, 256]."""
+    condition = word_pieces([name.replace("-", " ") for name in names_of()])
+    vectors = word_vectors()[(condition.tokens - 1).clamp(min=0)]
+    counts = condition.mask[..., None].float()
+    return (vectors * counts).sum(1) / counts.sum(1)
+
+
+class EmojiJudge(nn.Module):
+    """Two towers, one for pictures and one for names, that meet in a space of 128 numbers: Radford
+    et al., "CLIP" (2021), figure 3, with all names in every batch. It has seen the real pictures
+    of all splits, so it knows what it asks others to draw; and no drawn one."""
+
+    feature_channels = 192
+
+    def __init__(self):
+        super().__init__()
+        layers: list[nn.Module] = []
+        for before, after in ((3, 48), (48, 96), (96, 192), (192, self.feature_channels)):
+            layers += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
+            layers += [nn.MaxPool2d(2)]
+        self.body = nn.Sequential(*layers, nn.Flatten(), nn.Linear(4 * after, after), nn.ReLU())
+        self.of_pictures = nn.Linear(self.feature_channels, 128)
+        self.of_names = nn.Sequential(nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 128))
+        self.hands = nn.Linear(self.feature_channels, len(HANDS))
+        self.tones = nn.Linear(self.feature_channels, len(TONES))
+        self.sharpness = nn.Parameter(torch.tensor(10.0))  # one over the temperature
+
+    def features(self, pictures: Tensor) -> Tensor:
+        """[B, 3, 32, 32] in [-1, 1] -> [B, feature_channels]"""
+        return self.body(pictures)
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """[B, 3, 32, 32] in [-1, 1] -> the logits of each name in names_of(), of each of HANDS and
+        of each of TONES."""
+        features = self.features(pictures)
+        seen = F.normalize(self.of_pictures(features), dim=1)
+        named = F.normalize(self.of_names(_meanings()), dim=1)
+        return self.sharpness * seen @ named.T, self.hands(features), self.tones(features)
+
+
+def labels(names: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """The numbers of names and of their skin tones, [N] each."""
+    number = {name: index for index, name in enumerate(names_of())}
+    tones = [found[1] if (found := TONE.search(name)) else "" for name in names]
+    return torch.tensor([number[plain(name)] for name in names]), torch.tensor(
+        [TONES.index(tone) for tone in tones]
+    )
+
+
+def network(recipe: dict) -> EmojiJudge:
+    """The untrained network."""
+    return EmojiJudge()
+
+
+def pipeline(network: EmojiJudge, recipe: dict) -> EmojiJudge:
+    """The judge is used as it is."""
+    return network
+
+
+def train(
+    network: EmojiJudge, recipe: dict, data: Path | None, steps: int
+) -> Iterator[tuple[int, float, EmojiJudge]]:
+    """Half an hour, so it saves no state. Pictures are shifted by up to three pixels, and some are
+    noisy or blurred, so that it judges what is drawn and not how cleanly."""
+    parts = [emoji(split, 32) for split in SPLITS]
+    pictures = torch.cat([part.pictures for part in parts])
+    names, tones = labels([name for part in parts for name in part.names])
+    hands = torch.cat([part.hands for part in parts])
+    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.05)
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe["learning_rate"], steps)
+    for number in range(1, steps + 1):
+        rows = torch.randint(len(pictures), (recipe["batch"],))
+        x = F.pad(pictures[rows] / 127.5 - 1, (3, 3, 3, 3), value=1.0)
+        top, left = torch.randint(7, (2,)).tolist()
+        x = x[..., top : top + 32, left : left + 32]
+        blurred = torch.rand(len(x), 1, 1, 1) < 0.3
+        x = torch.where(blurred, F.avg_pool2d(x, 3, 1, 1), x)
+        x = x + 0.2 * torch.rand(len(x), 1, 1, 1) * torch.randn_like(x)
+        logits = network(x)
+        wanted = (names[rows], hands[rows], tones[rows])
+        loss = sum(map(F.cross_entropy, logits, wanted))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        rate.step()
+        yield number, loss.item(), network
