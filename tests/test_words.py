@@ -97,3 +97,10 @@ def test_the_vectors_are_frozen_and_in_no_checkpoint():
     assert "vectors" not in encoder.state_dict()
     assert word_vectors().shape == (29_525, 256)
     assert abs(float(word_vectors().square().mean()) - 1) < 1e-3
+
+
+def test_every_name_and_keyword_can_be_read():
+    words = emoji_words()
+    captions = {name.replace("-", " ") for drawn in words["hands"].values() for name in drawn}
+    captions |= {word for keywords in words["keywords"].values() for word in keywords}
+    assert word_pieces(sorted(captions)).mask.any(1).all()

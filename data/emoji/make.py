@@ -29,6 +29,7 @@ SETS = {  # each hand's icon set
 }
 SIZE = 64  # pixels
 COLUMNS = 100  # pictures in a row of a sheet
+LETTER = re.compile("[a-z0-9]")  # some of the keywords are smileys, such as :'(
 SHAPE = "\ufe0f"  # asks for a picture in place of a letter; not everybody writes it
 LEFT_OUT = {"Symbols", "Flags", "Modifiers"}
 TONE = re.compile(r"-(medium-light|medium-dark|light|medium|dark)(-skin-tone)?(?=-|$)")
@@ -61,7 +62,9 @@ def other_words(folder: Path, names: set) -> tuple[dict, dict]:
     for character, name in characters.items():
         words = [word.replace("_", " ") for word in plain.get(character, [])]
         if words:
-            found[name] = [word for word in words if word != name.replace("-", " ")]
+            found[name] = [
+                word for word in words if word != name.replace("-", " ") and LETTER.search(word)
+            ]
     return characters, found
 
 
