@@ -425,3 +425,136 @@ def test_another_lessons_notebook_is_named(course):
             submissions.choose({contents: words[0].encode()}, ONE, given)
     with pytest.raises(submissions.Unreadable, match="there is no notebook in it"):
         submissions.choose({}, ONE, given)
+
+
+# --- where it lies ---
+
+MOODLES = "_assignsubmission_file_"
+
+
+def lesson(*names: str) -> str:
+    """A notebook with the answers of these exercises."""
+    return nbformat.writes(
+        nbformat.v4.new_notebook(
+            cells=[
+                new_code_cell(
+                    f"def {name}(): pass",
+                    metadata={
+                        "nbgrader": {"grade_id": f"{name}-answer", "solution": True, "grade": False}
+                    },
+                )
+                for name in names
+            ]
+        )
+    )
+
+
+LESSONS = {"01_a": ["add_noise", "snr"], "11_b": ["add_noise", "mend"]}
+
+
+@pytest.fixture
+def look(tmp_path):
+    """What is found of what was put into submitted/."""
+    assignments = {
+        name: nbformat.reads(lesson(*exercises), 4) for name, exercises in LESSONS.items()
+    }
+
+    def look(files: dict[str, str]):
+        for name, text in files.items():
+            path = tmp_path / "submitted" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        found, astray = submissions.find(tmp_path, assignments)
+        root = tmp_path / "submitted"
+        return (
+            {(each.student, each.assignment): each for each in found},
+            sorted(path.relative_to(root).as_posix() for path in astray),
+        )
+
+    return look
+
+
+def test_moodles_download_is_taken_as_it_is(look):
+    """By folders and by files, with a group, at night under a number; a participant's lesson is
+    known by its exercises, by the folder that it was put into, or by the file's name."""
+    found, astray = look(
+        {
+            f"Ada Lovelace_1000001{MOODLES}/homework.ipynb": lesson("add_noise", "snr"),
+            f"Group 1-Bo Ek_1000002{MOODLES}/x/11_b.ipynb": lesson("add_noise", "mend"),
+            f"O'Neil, Zoë_1000003{MOODLES}01_a (1).ipynb": lesson("snr"),
+            f"11_b/Participant_1000004{MOODLES}/a.ipynb": "cannot be read",
+            f"11_b/Participant_1000005{MOODLES}/a.ipynb": lesson("mend"),
+            f"download/Cy_1000006{MOODLES}/11_b.ipynb": "cannot be read",
+            "Cy_1000006_assignsubmission_onlinetext_/onlinetext.html": "hello",
+            "dan/01_a/01_a.ipynb": lesson("snr"),
+            f"Nobody_1000007{MOODLES}/poem.txt": "a poem",
+            "dan/02_c/02_c.ipynb": "",
+            "notes.txt": "",
+        }
+    )
+    assert {key: each.moodle for key, each in found.items()} == {
+        ("Ada Lovelace", "01_a"): "Ada Lovelace_1000001",
+        ("Group 1-Bo Ek", "11_b"): "Group 1-Bo Ek_1000002",
+        ("O'Neil, Zoë", "01_a"): "O'Neil, Zoë_1000003",
+        ("Participant 1000004", "11_b"): "Participant_1000004",
+        ("Participant 1000005", "11_b"): "Participant_1000005",
+        ("Cy", "11_b"): "Cy_1000006",
+        ("dan", "01_a"): None,
+    }
+    assert list(found["Group 1-Bo Ek", "11_b"].files) == ["x/11_b.ipynb"]
+    assert list(found["O'Neil, Zoë", "01_a"].files) == ["01_a (1).ipynb"]
+    assert astray == [f"Nobody_1000007{MOODLES}", "dan/02_c", "notes.txt"]
+
+
+def test_a_zip_file_from_moodle_is_opened_and_the_newest_counts(look, tmp_path):
+    root = tmp_path / "submitted"
+    root.mkdir()
+
+    def download(name: str, files: dict[str, str], time: int):
+        with zipfile.ZipFile(root / name, "w") as archive:
+            for member, text in files.items():
+                archive.writestr(member, text)
+        os.utime(root / name, (time, time))
+
+    ada, bo = f"Ada_1{MOODLES}/", f"Bo_2{MOODLES}/"
+    download("course (1).zip", {ada + "b.ipynb": lesson("snr")}, 2000)
+    download("course.zip", {ada + "a.ipynb": lesson("snr"), bo + "a.ipynb": lesson("snr")}, 1000)
+    download("homework.zip", {"a.ipynb": lesson("snr")}, 3000)
+    download("evil.zip", {f"../../Eve_3{MOODLES}/a.ipynb": lesson("snr")}, 4000)
+    (root / "no.zip").write_text("no zip file")
+    for _ in range(2):  # the same again
+        found, astray = look({})
+        assert {student for student, _ in found} == {"Ada", "Bo", "Eve"}
+        assert list(found["Ada", "01_a"].files) == ["b.ipynb"]
+        assert astray == ["homework.zip", "no.zip"]
+        assert {path.name for path in tmp_path.iterdir()} == {"submitted"}
+
+
+def test_names_never_lead_out_of_the_course_or_to_somebody_else(look):
+    found, astray = look(
+        {
+            f".._1{MOODLES}/a.ipynb": lesson("snr"),
+            f"Jo Li_2{MOODLES}/a.ipynb": lesson("snr"),
+            f"Jo Li_3{MOODLES}/a.ipynb": lesson("snr"),
+            f"x/Jo Li_4{MOODLES}/a.ipynb": lesson("mend"),
+        }
+    )
+    assert set(found) == {
+        (".. 1", "01_a"),
+        ("Jo Li 2", "01_a"),
+        ("Jo Li 3", "01_a"),
+        ("Jo Li 4", "11_b"),
+    }
+    assert not astray
+
+
+def test_links_pipes_and_checkpoints_are_no_part_of_a_submission(look, tmp_path):
+    folder = tmp_path / "submitted" / "ada" / "01_a"
+    (folder / ".ipynb_checkpoints").mkdir(parents=True)
+    (folder / ".ipynb_checkpoints" / "01_a.ipynb").write_text("old")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(folder / "pipe")
+        os.symlink("/etc/passwd", folder / "link")
+        os.symlink("/etc", folder / "folder")
+    found, astray = look({"ada/01_a/01_a.ipynb": lesson("snr"), "ada/01_a/helper.py": "x = 1"})
+    assert sorted(found["ada", "01_a"].files) == ["01_a.ipynb", "helper.py"] and not astray

@@ -233,7 +233,11 @@ def find(course: Path, assignments: dict[str, NotebookNode]) -> tuple[list[Submi
     found, moodle, astray = [], defaultdict(dict), []
     # The newest download last: of what one participant handed in, it is the one that counts.
     entries = sorted(root.glob("*"), key=lambda path: (path.lstat().st_mtime, path.name))
-    entries = [(path, None) for path in entries if not _is_hidden(path.relative_to(root))]
+    entries = [
+        (path, None)
+        for path in entries
+        if MOODLE.fullmatch(path.name) or not _is_hidden(path.relative_to(root))
+    ]
     while entries:
         path, assignment = entries.pop(0)
         came = MOODLE.fullmatch(path.name)
