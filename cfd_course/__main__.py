@@ -452,6 +452,17 @@ def report(folder: Course) -> None:
     _list("To look at:", [f"{who}/{name}: {words}" for who, name, words in written.remarks])
 
 
+@app.command()
+def questions(
+    to: Annotated[Path, typer.Option(help="The folder to write them into.")],
+) -> None:
+    """Write the question bank for teachers: as GIFT for Moodle, as QTI for Canvas."""
+    from .classroom.questions import write_questions
+
+    for path in write_questions(to):
+        print(f"Wrote {path}")
+
+
 def main() -> None:
     """Run the command line."""
     app(prog_name="python -m cfd_course")
