@@ -59,16 +59,19 @@ def curves(
     log_y: bool = False,
     markers: bool = False,
     bands: Mapping[str, Sequence[tuple[float, float]]] | None = None,
+    level: float | None = None,
 ) -> Figure:
     """Named curves over a common x. x and each line: [N]. bands: the interval (low, high) around
-    each point of a line, by its name."""
+    each point of a line, by its name; level: a height at which a thin line is drawn."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(6.5, 3.5))
         for index, (name, y) in enumerate(lines.items()):
             axes.plot(x, y, label=name, marker="osD^v"[index % 5] if markers else None)
             if name in (bands or {}):
                 low, high = zip(*bands[name], strict=True)
-                axes.fill_between(x, low, high, color=COLOURS[index % 7], alpha=0.2, linewidth=0)
+                axes.fill_between(x, low, high, color=COLOURS[index % 7], alpha=0.3, linewidth=0)
+        if level is not None:
+            axes.axhline(level, color="black", linestyle="-", linewidth=0.8)
         axes.set(title=_wrapped(title, 72), xlabel=x_label, ylabel=y_label)
         if log_x:
             axes.set_xscale("log")
@@ -111,8 +114,11 @@ def pictures(
     return figure
 
 
-def picture_rows(rows: Mapping[str, Tensor], *, title: str, size: float = 0.8) -> Figure:
-    """Rows of pictures, each row [N, C, H, W] with its name on the left."""
+def picture_rows(
+    rows: Mapping[str, Tensor], *, title: str, size: float = 0.8, headings: Sequence[object] = ()
+) -> Figure:
+    """Rows of pictures, each row [N, C, H, W] with its name on the left. headings: what stands
+    above each column."""
     with plt.rc_context(STYLE):
         columns = max(map(len, rows.values()))
         figure, axes = _panels(len(rows), columns, size, size, title)
@@ -124,6 +130,8 @@ def picture_rows(rows: Mapping[str, Tensor], *, title: str, size: float = 0.8) -
             line[0].text(
                 -0.15, 0.5, name, transform=line[0].transAxes, ha="right", va="center", fontsize=9
             )
+        for place, heading in zip(axes[0], headings, strict=False):
+            place.set_title(str(heading), fontsize=8, pad=3)
     return figure
 
 
@@ -150,7 +158,7 @@ def clouds(
                 _contours(place, below, limit)
             if points is not None:
                 place.scatter(
-                    points[:, 0], points[:, 1], s=3, alpha=0.35, color=COLOURS[6], linewidths=0
+                    points[:, 0], points[:, 1], s=3, alpha=0.45, color="#8B1A00", linewidths=0
                 )
             place.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
             place.set_title(_wrapped(name, 34), fontsize=9)
@@ -181,8 +189,10 @@ def arrows(
             angles="xy",
             scale_units="xy",
             scale=1,
-            width=0.008,
-            headwidth=4,
+            width=0.006,
+            headwidth=3,
+            headlength=3,
+            headaxislength=3,
             color=COLOURS[4],
             zorder=3,
         )
@@ -288,7 +298,7 @@ def _contours(axes, density, limit: float) -> None:
     line = torch.linspace(-limit, limit, 121)
     y, x = torch.meshgrid(line, line, indexing="ij")
     heights = density(torch.stack([x.flatten(), y.flatten()], dim=1)).reshape(x.shape)
-    axes.contourf(x, y, heights, levels=8, cmap="Greys", alpha=0.6)
+    axes.contourf(x, y, heights, levels=8, cmap="Greys", alpha=0.4)
 
 
 def _draw(axes, picture: Tensor) -> None:

@@ -65,6 +65,23 @@ def test_pictures_show_black_at_minus_one_and_white_at_one():
     assert min(row[:half]) == 0 and row.count(0) > 20 and 0 not in row[half:]
 
 
+def test_columns_have_headings_and_a_level_is_drawn():
+    rows = figures.picture_rows({"a": BATCH, "b": BATCH}, title="T", headings=[1, 50])
+    assert [place.get_title() for place in rows.axes] == ["1", "50"] + [""] * 8
+    line = figures.curves([1, 2], {"a": [1, 2]}, title="T", x_label="x", y_label="y", level=1.5)
+    assert [list(drawn.get_ydata()) for drawn in line.axes[0].lines] == [[1, 2], [1.5, 1.5]]
+    figures.png(rows), figures.png(line)
+
+
+def test_points_are_darker_than_the_shading_below_them_in_greyscale():
+    cloud = {"a": torch.zeros(50, 2)}
+    drawn = figures.clouds(cloud, density=lambda x: (-x.square().sum(1)).exp(), title="T")
+    shaded = figures.clouds({"a": None}, density=lambda x: (-x.square().sum(1)).exp(), title="T")
+    both = [Image.open(io.BytesIO(figures.png(figure))).convert("L") for figure in (drawn, shaded)]
+    middle = [picture.crop((0, 60, *picture.size)).crop((100, 60, 190, 200)) for picture in both]
+    assert middle[0].getextrema()[0] < middle[1].getextrema()[0] - 40
+
+
 def test_show_carries_the_alternative_text(published):
     figures.show(MADE["curves"](), alt="a line that rises")
     (output,) = published
