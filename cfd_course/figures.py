@@ -193,10 +193,12 @@ def arrows(
             headwidth=3,
             headlength=3,
             headaxislength=3,
+            edgecolor="white",
+            linewidth=0.5,
             color=COLOURS[4],
             zorder=3,
         )
-        place.scatter(start[:, 0], start[:, 1], s=4, color=COLOURS[4], zorder=3)
+        place.scatter(start[:, 0], start[:, 1], s=3, color=COLOURS[4], zorder=3)
     return figure
 
 
@@ -226,6 +228,8 @@ def heat_maps(
                 place.plot(mark[1], mark[0], "o", ms=11, mfc="none", mec="black", mew=1)
             place.set_title(_wrapped(name, int(size[0] * 12)), fontsize=9)
             place.set(xlabel=x_label, ylabel=y_label)
+            if not (x_label or y_label):
+                place.set(xticks=[], yticks=[])  # a picture, not a table
     return figure
 
 
