@@ -407,16 +407,27 @@ def grade(
     force: Annotated[
         bool, typer.Option("--force", help="Also those that are graded and did not change.")
     ] = False,
+    scheduler: Annotated[
+        str | None, typer.Option(help="The address of a Dask scheduler, to use its workers.")
+    ] = None,
+    trust: Annotated[
+        bool,
+        typer.Option(
+            "--trust",
+            help="Without a sandbox: what students wrote runs as you, and may read, change and "
+            "send whatever you may.",
+        ),
+    ] = False,
 ) -> None:
-    """Grade what was submitted. Marks given by hand are never lost. What students wrote runs with
-    your permissions: see docs/teaching.md. Ends with exit code 1 if something could not be graded
-    as it came, or waits for you."""
+    """Grade what was submitted, each submission in a sandbox of its own. Marks given by hand are
+    never lost. Ends with exit code 1 if something could not be graded as it came, or waits for
+    you."""
     from tqdm import tqdm
 
     _need_nbgrader()
     from .classroom.grading import grade
 
-    count, results = grade(folder, workers, force)
+    count, results = grade(folder, workers, force, scheduler, trust)
     problems, waiting, notes = [], [], []
     with tqdm(results, total=count, unit="submission", delay=0.001) as bar:
         for result in bar:
@@ -425,7 +436,7 @@ def grade(
             waiting += [f"{who}: {words}" for words in result.waiting]
             notes += [f"{who}: {words}" for words in filter(None, [result.note])]
     print(f"Graded {count}. The marks are in the gradebook, what students get in feedback/.")
-    _list("Of several notebooks:", notes)
+    _list("To know:", notes)
     _list("These wait for you:", waiting)
     _list("Not gradable as they came, and marked as empty notebooks unless it says so:", problems)
     if problems or waiting:

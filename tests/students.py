@@ -209,7 +209,8 @@ def snr(schedule, t):
     return 1 / (1 / schedule.alpha_bars[t] - 1)""",
             "predict_x0": """\
 def predict_x0(schedule, x_t, t, noise):
-    a = torch.as_tensor(schedule.alpha_bars[t], dtype=x_t.dtype).view(-1, 1, 1, 1)
+    a = torch.as_tensor(schedule.alpha_bars[t], dtype=x_t.dtype)
+    a = a.view(-1, *[1 for _ in x_t.shape[1:]])
     return x_t * a**-0.5 - noise * (1 / a - 1) ** 0.5""",
         },
         FULL,

@@ -448,30 +448,6 @@ def test_grading_again_keeps_a_mark_given_by_hand(graded):
     assert grades(course) == before | changed
 
 
-def test_a_submission_that_holds_everybody_up_is_ended(tmp_path, monkeypatch):
-    """Its process is killed, an empty notebook is graded instead, and the next one has its turn."""
-    grading = pytest.importorskip("cfd_course.classroom.grading", reason="nbgrader is missing")
-    classroom.assign(tmp_path, ["01"], ["snr"])
-    settings = tmp_path / "nbgrader_config.py"
-    settings.write_text(settings.read_text() + "c.Judge.seconds = 60\n")
-    for name in ("endless_cell", "perfect"):
-        STUDENTS[name].hand_in(tmp_path, name)
-    make, join, hurried = grading._CONTEXT.Process, grading._CONTEXT.Process.join, set()
-
-    def process(target, args):
-        made = make(target=target, args=args)
-        if args[1].student == "endless_cell" and args[3] is None:
-            hurried.add(made)
-        return made
-
-    monkeypatch.setattr(grading._CONTEXT, "Process", process)
-    monkeypatch.setattr(make, "join", lambda it, s=None: join(it, 8 if it in hurried and s else s))
-    results = {each.student: each for each in grading.grade(tmp_path, workers=1)[1]}
-    assert (results["perfect"].score, results["perfect"].problem) == (1.0, None)
-    assert results["endless_cell"].score == 0
-    assert "took too long" in results["endless_cell"].problem
-
-
 @pytest.fixture
 def one_exercise(tmp_path):
     """A course with one exercise, and two perfect submissions, graded."""
@@ -485,22 +461,28 @@ def one_exercise(tmp_path):
 
 
 def test_what_is_not_the_students_fault_changes_no_mark(one_exercise, monkeypatch):
-    """Grading breaks down once: it is tried again. Twice: the mark stays, and it is said."""
+    """The disk is full while the marks are put down: they stay as they were, and it is said. Once
+    there is room again, that submission is graded."""
     grading, course = one_exercise
-    make, broken = grading._CONTEXT.Process, {"ada": 1, "bob": 2}
+    write, full = grading.feedback.write, ["bob"]
 
-    def process(target, args):
-        student = args[1].student
-        broken[student] -= 1
-        if broken[student] >= 0:
-            return make(target=os._exit, args=(9,))
-        return make(target=target, args=args)
+    def on_a_full_disk(folder, submission):
+        if submission.student.id in full:
+            raise OSError(28, "No space left on device")
+        return write(folder, submission)
 
-    monkeypatch.setattr(grading._CONTEXT, "Process", process)
-    results = {each.student: each for each in grading.grade(course, workers=1, force=True)[1]}
-    assert (results["ada"].score, results["ada"].problem) == (1.0, None)
-    assert "No mark was changed" in results["bob"].problem
-    assert {mark for mark, _ in grades(course).values()} == {1.0}
+    monkeypatch.setattr(grading.feedback, "write", on_a_full_disk)
+    for name in ("ada", "bob"):
+        shutil.rmtree(course / "submitted" / name)
+        STUDENTS["noise_to_signal"].hand_in(course, name)
+    results = {each.student: each for each in grading.grade(course, workers=1)[1]}
+    assert (results["ada"].score, results["ada"].problem) == (0.0, None)
+    assert "No space left on device. No mark was changed" in results["bob"].problem
+    found = {student: mark for (student, _), (mark, _) in grades(course).items()}
+    assert found == {"ada": 0.0, "bob": 1.0}
+    full.clear()
+    results = list(grading.grade(course, workers=1)[1])
+    assert [(each.student, each.score) for each in results] == [("bob", 0.0)]
 
 
 def test_what_lies_where_nothing_is_graded_is_named(one_exercise):

@@ -118,8 +118,8 @@ def closed_book(reference):
     """The package's own version of the piece raises NotYet when the answer calls it, under
     whatever name. It is the function's code that is replaced: that reaches every copy of the name.
     """
-    pieces = {piece: piece.__code__ for piece in _pieces(reference)}
-    for piece, code in pieces.items():
+    closed = {piece: piece.__code__ for piece in pieces(reference)}
+    for piece, code in closed.items():
         aside = types.FunctionType(
             code, piece.__globals__, piece.__name__, piece.__defaults__, piece.__closure__
         )
@@ -132,7 +132,7 @@ def closed_book(reference):
     try:
         yield
     finally:
-        for piece, code in pieces.items():
+        for piece, code in closed.items():
             piece.__code__ = code
 
 
@@ -164,7 +164,7 @@ def _module(frame) -> str:
     return str(frame.f_globals.get("__name__"))
 
 
-def _pieces(reference) -> list[types.FunctionType]:
+def pieces(reference) -> list[types.FunctionType]:
     """The package's own functions that do what the exercise asks for: the reference and, where that
     is written in the checks, what bears its name elsewhere in the package. A class stands for its
     `forward`; ddim_step is a step of ddim."""

@@ -1,36 +1,29 @@
-"""Grading a class with nbgrader, which this room alone needs.
+"""Grading a class with nbgrader and Dask.
 
-No line of a submission runs in the process that gives the marks. The submission runs in a kernel,
-with limits of time and memory; there each answer is put through its exercise's cases, and what it
-did comes back as plain data. The Judge compares that with the reference, in a process of its own:
-whatever a submission does to the checks, it does to its own copy.
+No line of a submission runs in the process that gives the marks (see judging.py and sandbox.py).
+Dask hands the submissions to workers, on this machine or on others, and hands out again what a lost
+worker held. A worker gets what it needs as data, the submission, the assignment, an empty
+gradebook, and gives marks back; only this process writes into the course folder.
 """
 
 import contextlib
-import importlib
+import io
 import json
 import logging
-import multiprocessing
 import os
-import shutil
 import sqlite3
 import sys
 import tempfile
-import time
 import warnings
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import nbformat
-import psutil
-from nbformat.v4 import new_code_cell, new_output
-from traitlets import Float, Integer, default
 from traitlets.config import Config, PyFileConfigLoader
 
-from .. import checks, expect
-from .notebooks import exercise_of, lessons, needed
+from .. import expect
+from ..files import replacing
 from .submissions import (
     Submission,
     Unreadable,
@@ -41,176 +34,33 @@ from .submissions import (
     put,
     releases,
     remember,
-    restore,
 )
 
 try:
+    import dask
+    import distributed
     from nbgrader.api import Gradebook, MissingEntry
     from nbgrader.converters import Autograde, GenerateAssignment
     from nbgrader.converters.base import NbGraderException
     from nbgrader.coursedir import CourseDirectory
-    from nbgrader.preprocessors import Execute, NbGraderPreprocessor
     from sqlalchemy.exc import DatabaseError
 
     from . import feedback
+    from .judging import Judge as Judge  # nbgrader_config.py finds both here
+    from .judging import Tidy as Tidy
+    from .sandbox import walls
 except ImportError as error:
     raise ImportError(
-        "assignments and grading need nbgrader. Install the course with its extra for teachers: "
-        "python -m pip install --constraint constraints.txt '.[teach]'"
+        "assignments and grading need nbgrader and Dask. Install the course with its extra for "
+        "teachers: python -m pip install --constraint constraints.txt '.[teach]'"
     ) from error
 
-HANDED_IN = "application/x-cfd-outcomes"
-SPARE = 120  # seconds beyond a notebook's own, after which its process is killed
 STUDENT = "student"  # each one's name while being graded: a real one may hold anything
 EXCHANGED = ("timestamp.txt", "submission_secret.txt")  # nbgrader's exchange asks for them
-OUTPUT = 5_000_000  # characters that one cell may put out
-
-
-class Tidy(NbGraderPreprocessor):
-    """Gives a submission's cells the marks that the gradebook knows and takes away all others, so
-    that nothing in their metadata can trip nbgrader up; brings back graded cells that are gone."""
-
-    def preprocess(self, notebook, resources):
-        names = resources["nbgrader"]
-        with Gradebook(names["db_url"]) as gradebook:
-            original = gradebook.find_notebook(names["notebook"], names["assignment"])
-            solutions = {cell.name for cell in original.solution_cells}
-            worth = {cell.name: cell.max_score for cell in original.grade_cells}
-            known = {
-                cell.name: {
-                    "grade_id": cell.name,
-                    "grade": cell.name in worth,
-                    "solution": cell.name in solutions,
-                    "locked": cell.locked,
-                    "task": False,
-                    "cell_type": cell.cell_type,
-                    "checksum": cell.checksum,
-                    "schema_version": 3,
-                    **({"points": worth[cell.name]} if cell.name in worth else {}),
-                }
-                for cell in original.source_cells
-            }
-            known = {cell.name: (cell.source, known[cell.name]) for cell in original.source_cells}
-        restore(notebook, known)
-        return notebook, resources
-
-
-class Judge(Execute):
-    """Runs a submission and gives the marks of its exercises.
-
-    Of the lesson's own cells only those run that an exercise needs. When the kernel dies or the
-    time is over, the exercises up to there keep their marks.
-    """
-
-    seconds = Integer(600, help="for a notebook as a whole").tag(config=True)
-    gigabytes = Float(4.0, help="of memory for a notebook").tag(config=True)
-
-    @default("extra_arguments")
-    def _own_packages_first(self):
-        # A file beside the notebook, torch.py say, must not stand in for a package. The imports in
-        # begin() come first; only then can the notebook's folder be imported from.
-        begin = f"__import__('cfd_course.checks').checks.begin({self.gigabytes}, {self.seconds})"
-        return [
-            "--HistoryManager.hist_file=:memory:",
-            "--InteractiveShellApp.ignore_cwd=True",
-            f'--IPKernelApp.exec_lines=["{begin}"]',
-        ]
-
-    async def async_start_new_kernel(self, **named):
-        home = str(Path(__file__).parents[2])
-        paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(paths)}
-        await super().async_start_new_kernel(env={**os.environ, **environment}, **named)
-
-    def preprocess(self, notebook, resources, km=None):
-        name = resources["nbgrader"]["notebook"]
-        self.number = name[:2]
-        try:
-            self.exercises = vars(importlib.import_module(f"cfd_course.checks.lesson_{name[:2]}"))
-        except ImportError:  # a teacher's own notebook: nbgrader's ways
-            self.exercises = {}
-        given = {
-            cell.source
-            for path in lessons()
-            if path.stem == name
-            for cell in nbformat.read(path, as_version=4).cells
-        }
-        self.needed = needed(notebook, given)
-        self.handed_in: dict[str, list[dict]] = {}
-        self.stopped: str | None = None
-        self.end = time.monotonic() + self.seconds
-        self.cell_seconds = self.timeout
-        self.shutdown_kernel, self.raise_on_iopub_timeout = "immediate", False
-        return super().preprocess(notebook, resources, km)
-
-    def preprocess_cell(self, cell, resources, index):
-        name, kind = exercise_of(cell)
-        exercise = self.exercises.get(name)
-        exercise = exercise if isinstance(exercise, checks.Exercise) else None
-        if exercise is not None and kind in ("check", "graded") and name not in self.handed_in:
-            self.handed_in[name] = self._hand_in(name, index)
-        if cell.cell_type != "code":
-            return cell, resources
-        if kind == "graded" and exercise is not None:
-            problem = exercise.verdict(self.handed_in[name])
-            mark = 0.0 if problem is not None else float(cell.metadata["nbgrader"]["points"])
-            cell.outputs = [
-                new_output("stream", name="stdout", text=exercise.says(problem) + "\n"),
-                new_output("execute_result", {"text/plain": repr(mark)}, execution_count=1),
-            ]
-            cell.execution_count = 1
-        elif index in self.needed:
-            self._run(cell, index)
-            if self.stopped is not None and not cell.outputs:
-                cell.outputs = [new_output("error", ename="Stopped", evalue=self.stopped)]
-        return cell, resources
-
-    def _hand_in(self, name: str, index: int) -> list[dict]:
-        cell = new_code_cell(
-            "__import__('cfd_course.checks').checks.hand_in("
-            f"{self.number!r}, {name!r}, globals().get({name!r}))"
-        )
-        self._run(cell, index)
-        for output in cell.outputs:
-            if HANDED_IN in output.get("data", {}):
-                with contextlib.suppress(Exception):  # whatever may come from a submission
-                    return checks.unseal(output["data"][HANDED_IN])
-        said = next((o.evalue for o in cell.outputs if o.output_type == "error"), "nothing came")
-        return [{"error": f"It could not be checked: {self.stopped or said}."}]
-
-    def _run(self, cell, index) -> None:
-        """Run a cell in the kernel, unless that has stopped."""
-        if self.stopped is None and time.monotonic() > self.end:
-            self.stopped = f"the notebook took more than {self.seconds} seconds"
-        if self.stopped is not None:
-            return
-        left = max(1, round(self.end - time.monotonic()))
-        self.timeout, self.written = min(self.cell_seconds, left), 0
-        try:
-            self._execute(cell, index)
-            if any(output.get("ename") == "CellTimeoutError" for output in cell.outputs):
-                self.timeout = min(10, self.cell_seconds)
-                probe = new_code_cell("None")
-                self._execute(probe, index)
-                if probe.outputs:
-                    self.stopped = "a cell ran on and on and could not be interrupted"
-        except Exception as error:
-            self.log.warning("the kernel stopped: %r", error)
-            self.stopped = "the notebook's kernel died before this point"
-
-    def _execute(self, cell, index) -> None:
-        there = self.nb.cells[index]
-        try:
-            self.execute_cell(cell, index, store_history=True)
-        finally:
-            self.nb.cells[index] = there  # nbclient puts what it has run there
-
-    def output(self, outs, msg, display_id, cell_index):
-        content = msg["content"]
-        self.written += len(str(content.get("text") or content.get("data") or ""))
-        if self.written > OUTPUT:
-            return None
-        return super().output(outs, msg, display_id, cell_index)
+# A worker that imports PyTorch on a busy machine is slow, not lost.
+PATIENT = {"distributed.comm.timeouts.connect": "300s", "distributed.comm.timeouts.tcp": "300s"}
+# What of a gradebook is somebody's: a worker gets the rest.
+SOMEBODYS = ("comment", "grade", "submitted_notebook", "submitted_assignment", "student")
 
 
 def release(folder: Path, names: list[str]) -> None:
@@ -297,18 +147,27 @@ class Graded:
 
 
 def grade(
-    folder: str | Path, workers: int | None = None, force: bool = False
+    folder: str | Path,
+    workers: int | None = None,
+    force: bool = False,
+    scheduler: str | None = None,
+    trust: bool = False,
 ) -> tuple[int, Iterator[Graded]]:
     """Grade what was handed in: submitted/STUDENT/ASSIGNMENT/ of a course folder, and Moodle's
     downloads in submitted/. Returns how many submissions wait, and an iterator that grades them.
 
-    Each submission is graded in a process of its own with a copy of the gradebook, `workers` at a
-    time; the marks are put into the gradebook one submission at a time. Marks given by hand stay.
-    Without force only those are graded whose content is new.
+    workers: how many at once, on this machine. scheduler: the address of a Dask scheduler, whose
+    workers are used in place of these; the course must be installed there too. trust: run
+    submissions without a sandbox, with all that you may do. The marks are put into the gradebook
+    one submission at a time. Marks given by hand stay. Without force only those are graded whose
+    content is new. Raises NoSandbox where there can be none, unless you trust.
     """
     folder = Path(folder)
     config = configuration(folder)
     workers = expect.whole("workers", os.cpu_count() or 1 if workers is None else workers, 1)
+    trust = trust or config.Judge.get("trust", False)
+    if scheduler is None and not trust:
+        walls()
     with open_gradebook(config) as book:
         assignments = {assignment.name for assignment in book.assignments}
     given = {name: each for name, each in releases(folder).items() if name in assignments}
@@ -323,173 +182,202 @@ def grade(
                 "Moodle lets you download"
             )
             yield Graded(path.parent.name, path.name, 0.0, 0.0, problem)
-        running = _Running()
-        with ThreadPoolExecutor(workers) as pool:
+        if not found:
+            return
+        tasks = _tasks(folder, config, found, trust)
+        with _workers(min(workers, len(found)), scheduler) as client:
             waiting = {
-                pool.submit(_in_its_own_process, folder, each, running): each for each in found
+                client.submit(grade_one, task, pure=False, retries=1): each
+                for each, task in zip(found, tasks, strict=True)
             }
-            try:
-                for done in as_completed(waiting):
-                    submission = waiting[done]
-                    work, problem, finished = done.result()
-                    if not finished:
-                        problem = f"{problem}. No mark was changed; {work / 'log'} says more"
-                        yield Graded(submission.student, submission.assignment, 0.0, 0.0, problem)
-                        continue
-                    yield _merge(folder, config, work, submission, problem)
-                    shutil.rmtree(work, ignore_errors=True)
-            except BaseException:  # Ctrl-C too: whoever still waits need not be graded now
-                pool.shutdown(wait=False, cancel_futures=True)
-                running.stop()
-                raise
+            for future in distributed.as_completed(waiting):
+                submission = waiting[future]
+                try:
+                    done = future.result()
+                    future.release()
+                    graded = _merge(folder, config, submission, done)
+                except Exception as error:  # a full disk, a worker that dies of it again and again
+                    words = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+                    problem = f"it could not be graded: {words}. No mark was changed"
+                    graded = Graded(submission.student, submission.assignment, 0.0, 0.0, problem)
+                yield graded
 
     return len(found), run()
 
 
-# A server that has imported everything forks a process for each submission.
-_FORKS = "forkserver" in multiprocessing.get_all_start_methods()
-_CONTEXT = multiprocessing.get_context("forkserver" if _FORKS else "spawn")
-if _FORKS:
-    _CONTEXT.set_forkserver_preload([__name__])
-
-
-class _Running(set):
-    """The processes that are grading. Once stopped, they are ended and none begins any more."""
-
-    stopped = False
-
-    def stop(self):
-        self.stopped = True
-        for process in list(self):
-            _end(process.pid)
-
-
-def _in_its_own_process(
-    folder: Path, submission: Submission, running: _Running
-) -> tuple[Path, str | None, bool]:
-    """Grade a submission. Returns the folder with the results, why it could not be graded as it
-    came (then an empty notebook was graded in its place), and whether that worked."""
-    seconds = configuration(folder).Judge.get("seconds", 600) + SPARE
-    unreadable = None
-    for last in (False, True):
-        work = Path(tempfile.mkdtemp(prefix="grading-"))
-        process = _CONTEXT.Process(target=_grade_one, args=(folder, submission, work, unreadable))
-        process.start()
-        running.add(process)
-        if running.stopped:  # between the last look and now
-            running.stop()
-        process.join(seconds)
-        if process.is_alive():
-            unreadable = "grading it took too long"
-            _end(process.pid)
-            process.join()
-        running.discard(process)
-        if process.exitcode == 0:
-            return work, unreadable, True
-        # What is not the student's fault, a full disk or a killed process, gets a second try.
-        why, said = work / "problem", work / "unreadable"
-        unreadable = said.read_text() if said.exists() else unreadable
-        problem = why.read_text() if why.exists() else unreadable or "grading it broke down"
-        if running.stopped or not last:
-            shutil.rmtree(work, ignore_errors=True)
-        if running.stopped:
-            break
-    return work, problem, False
-
-
-def _end(number: int) -> None:
-    """Kill a process and all that it started."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        process = psutil.Process(number)
-        for each in [*process.children(recursive=True), process]:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                each.kill()
-
-
-def _grade_one(folder: Path, submission: Submission, work: Path, problem: str | None) -> None:
-    """In a process of its own: grade a submission, or an empty notebook because of a problem."""
-    log = os.open(work / "log", os.O_WRONLY | os.O_CREAT)
-    os.dup2(log, sys.stdout.fileno())
-    os.dup2(log, sys.stderr.fileno())
-    os.environ["OMP_NUM_THREADS"] = "1"
-    config = configuration(folder, work)
-    assignment = submission.assignment
-    copy = work / "submitted" / STUDENT / assignment
-    copy.mkdir(parents=True)
-    try:
-        contents = submission.contents()
-        given = nbformat.read(folder / "release" / assignment / f"{assignment}.ipynb", as_version=4)
-        facts = {"fingerprint": fingerprint(contents), "problem": problem, "note": None}
-        if problem is None:
-            notebook, facts["note"] = choose(contents, assignment, given)
-            put(contents, copy)
-        else:
-            notebook = given
-            notebook.metadata["problem"] = problem
-        nbformat.write(notebook, copy / f"{assignment}.ipynb")
-        (work / "facts.json").write_text(json.dumps(facts))
-        gradebook = CourseDirectory(config=configuration(folder)).db_url
-        with (
-            contextlib.closing(sqlite3.connect(gradebook.removeprefix("sqlite:///"))) as theirs,
-            contextlib.closing(sqlite3.connect(work / "gradebook.db")) as mine,
-        ):
-            theirs.backup(mine)
-        with _path_to_tools():
-            course = CourseDirectory(
-                config=config, student_id=STUDENT, assignment_id=assignment, notebook_id=assignment
-            )
-            app = Autograde(coursedir=course, config=config)
-            app.force = True
-            app.start()
-    except Exception as error:
-        kind = "unreadable" if isinstance(error, Unreadable) else "problem"
-        (work / kind).write_text(str(error) or type(error).__name__)
-        raise SystemExit(1) from None
-
-
-def _merge(folder, config, work, submission, problem) -> Graded:
-    """Put the marks of a submission into the gradebook and its files into the course folder."""
-    course, student, assignment = (
-        config.CourseDirectory.course_id,
-        submission.student,
-        submission.assignment,
-    )
+@contextlib.contextmanager
+def _workers(count: int, scheduler: str | None) -> Iterator[distributed.Client]:
+    """The workers at an address, or some of our own for as long as they are needed."""
+    if scheduler is not None:
+        with distributed.Client(scheduler) as client:
+            yield client
+        return
     with (
-        warnings.catch_warnings(),
-        open_gradebook(config) as book,
-        Gradebook(f"sqlite:///{work / 'gradebook.db'}", course) as copy,
+        dask.config.set(PATIENT),
+        tempfile.TemporaryDirectory(prefix="grading-", ignore_cleanup_errors=True) as scratch,
+        distributed.LocalCluster(
+            n_workers=count,
+            threads_per_worker=1,
+            memory_limit=None,  # it is the submissions' that is limited
+            dashboard_address=None,
+            local_directory=scratch,
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+        distributed.Client(cluster) as client,
     ):
+        yield client
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker needs to grade a submission. gradebook: an SQLite file, without students.
+    timestamp: when it was handed in, if nbgrader's exchange put that down."""
+
+    assignment: str
+    contents: dict[str, bytes] = field(repr=False)
+    release: str = field(repr=False)
+    configuration: bytes = field(repr=False)
+    gradebook: bytes = field(repr=False)
+    trust: bool
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a worker gives back. scores: of each graded cell, None where a person has to look.
+    files: the graded notebook, and what nbgrader's exchange asks for."""
+
+    problem: str | None
+    note: str | None
+    fingerprint: str
+    scores: dict[str, float | None]
+    comments: dict[str, str | None]
+    penalty: float | None
+    timestamp: object
+    files: dict[str, bytes] = field(repr=False)
+
+
+def _tasks(folder: Path, config, found: list[Submission], trust: bool) -> Iterator[Task]:
+    gradebook, settings = _without_students(config), (folder / "nbgrader_config.py").read_bytes()
+    for each in found:
+        release = folder / "release" / each.assignment / f"{each.assignment}.ipynb"
+        text = release.read_text(encoding="utf-8")
+        yield Task(each.assignment, each.contents(), text, settings, gradebook, trust)
+
+
+def _without_students(config) -> bytes:
+    """The gradebook with its assignments, and nothing of anybody."""
+    path = CourseDirectory(config=config).db_url.removeprefix("sqlite:///")
+    with (
+        contextlib.closing(sqlite3.connect(path)) as theirs,
+        contextlib.closing(sqlite3.connect(":memory:")) as copy,
+    ):
+        theirs.backup(copy)
+        for table in SOMEBODYS:
+            copy.execute(f"DELETE FROM {table}")
+        copy.commit()
+        copy.execute("VACUUM")
+        return copy.serialize()
+
+
+def grade_one(task: Task) -> Done:
+    """On a worker: grade a submission, or an empty notebook where it cannot be read."""
+    name = task.assignment
+    try:
+        scratch = distributed.get_worker().local_directory  # Dask tidies up what the dead left
+    except ValueError:  # not on a worker
+        scratch = None
+    with tempfile.TemporaryDirectory(dir=scratch, ignore_cleanup_errors=True) as made:
+        work = Path(made)
+        (work / "nbgrader_config.py").write_bytes(task.configuration)
+        (work / "gradebook.db").write_bytes(task.gradebook)
+        given = nbformat.reads(task.release, as_version=4)
+        copy = work / "submitted" / STUDENT / name
+        copy.mkdir(parents=True)
+        problem = note = None
+        try:
+            notebook, note = choose(task.contents, name, given)
+            put(task.contents, copy)
+        except Unreadable as error:
+            notebook, problem = given, str(error)
+            notebook.metadata["problem"] = problem
+        nbformat.write(notebook, copy / f"{name}.ipynb")
+        config = configuration(work, work)
+        config.Judge.trust = task.trust
+        _autograde(config, name)
+        files = {
+            path.name: path.read_bytes()
+            for path in (work / "autograded" / STUDENT / name).iterdir()
+            if path.name in (f"{name}.ipynb", *EXCHANGED)
+        }
+        remarks = json.loads(files[f"{name}.ipynb"])["metadata"].get("remarks", [])
+        with warnings.catch_warnings(), open_gradebook(config) as book:
+            warnings.simplefilter("ignore")  # nbgrader's way with SQLAlchemy is not ours to mend
+            graded = book.find_submission(name, STUDENT)
+            (ours,) = graded.notebooks
+            return Done(
+                problem,
+                "; ".join(filter(None, [note, *remarks])) or None,
+                fingerprint(task.contents),
+                {grade.name: grade.auto_score for grade in ours.grades},
+                {comment.name: comment.auto_comment for comment in ours.comments},
+                ours.late_submission_penalty,
+                graded.timestamp,
+                files,
+            )
+
+
+def _autograde(config: Config, name: str) -> None:
+    """nbgrader's autograde of the one submission in a folder."""
+    log = logging.Logger("grading")
+    said = io.StringIO()
+    log.addHandler(logging.StreamHandler(said))
+    with _path_to_tools():
+        course = CourseDirectory(
+            config=config, student_id=STUDENT, assignment_id=name, notebook_id=name, log=log
+        )
+        app = Autograde(coursedir=course, config=config, log=log)
+        app.force = True
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # nbgrader's way with SQLAlchemy
+                app.start()
+        except NbGraderException as error:
+            raise RuntimeError(f"{error} {said.getvalue()[-1000:]}") from None
+
+
+def _merge(folder: Path, config: Config, submission: Submission, done: Done) -> Graded:
+    """Put the marks of a submission into the gradebook and its files into the course folder."""
+    student, assignment = submission.student, submission.assignment
+    where, refused = (assignment, assignment, student), []
+    for step in ("autograded", "feedback"):
+        target = folder / step / student / assignment
+        target.mkdir(parents=True, exist_ok=True)
+        for name, data in done.files.items():
+            if step == "autograded" or name in EXCHANGED:
+                with replacing(target / name) as partial:
+                    partial.write_bytes(data)
+    with warnings.catch_warnings(), open_gradebook(config) as book:
         warnings.simplefilter("ignore")  # nbgrader's way with SQLAlchemy is not ours to mend
-        theirs = copy.find_submission(assignment, STUDENT)
         book.update_or_create_student(student)
-        named = {} if theirs.timestamp is None else {"timestamp": theirs.timestamp}
+        named = {} if done.timestamp is None else {"timestamp": done.timestamp}
         ours = book.update_or_create_submission(assignment, student, **named)
-        for notebook in theirs.notebooks:
-            where = (notebook.name, assignment, student)
-            book.find_submission_notebook(
-                *where
-            ).late_submission_penalty = notebook.late_submission_penalty
-            for grade in notebook.grades:
-                kept = book.find_grade(grade.name, *where)
-                kept.auto_score = grade.auto_score
-                # As nbgrader has it: a mark given by hand stays, and asks to be looked at.
-                kept.needs_manual_grade = kept.manual_score is not None or grade.auto_score is None
-            for comment in notebook.comments:
-                with contextlib.suppress(MissingEntry):
-                    book.find_comment(comment.name, *where).auto_comment = comment.auto_comment
-        book.db.commit()
+        book.find_submission_notebook(*where).late_submission_penalty = done.penalty
+        for name, score in done.scores.items():
+            kept = book.find_grade(name, *where)
+            if score is not None and not 0 <= score <= kept.max_score:
+                refused.append(f"above the maximum, and refused: {name} with {score:g} points")
+                score = None
+            kept.auto_score = score
+            # As nbgrader has it: a mark given by hand stays, and asks to be looked at.
+            kept.needs_manual_grade = kept.manual_score is not None or score is None
+        for name, comment in done.comments.items():
+            with contextlib.suppress(MissingEntry):
+                book.find_comment(name, *where).auto_comment = comment
+        book.db.flush()
         score, most, waiting = ours.score, ours.max_score, feedback.unfinished(ours)
-        made = work / "autograded" / STUDENT / assignment
-        for step in ("autograded", "feedback"):
-            target = folder / step / student / assignment
-            shutil.rmtree(target, ignore_errors=True)
-            target.mkdir(parents=True)
-            for name in EXCHANGED:
-                if (made / name).is_file():
-                    shutil.copy(made / name, target)
-        name = f"{assignment}.ipynb"
-        shutil.copy(made / name, folder / "autograded" / student / assignment)
         feedback.write(folder, ours)
-    facts = json.loads((work / "facts.json").read_text())
+        book.db.commit()  # last: a full disk before this changes no mark
+    facts = {"fingerprint": done.fingerprint, "problem": done.problem, "note": done.note}
     remember(folder, submission, **facts)
-    return Graded(student, assignment, score, most, problem, tuple(waiting), facts["note"])
+    waiting = (*waiting, *refused)
+    return Graded(student, assignment, score, most, done.problem, waiting, done.note)

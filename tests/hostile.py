@@ -1,0 +1,405 @@
+"""Submissions that want marks that they did not earn, or harm, and the marks that they must get;
+and odd ones that are honest, which must keep theirs.
+
+An attack with a prize answers rightly as soon as it has found what it wants: so the mark shows
+whether it did.
+"""
+
+from .students import FULL, RIGHT, Student
+
+NOTHING = dict.fromkeys(FULL, 0)
+NO_SNR = FULL | {"snr": 0}
+ONLY_FIRST = FULL | {"snr": 0, "predict_x0": 0}
+PRIZE = "schedule.alpha_bars[t] / (1 - schedule.alpha_bars[t])"
+
+
+def _snr(text: str) -> dict[str, str]:
+    """Right answers, but for snr, whose body is the text."""
+    lines = "\n".join("    " + line for line in text.strip().split("\n"))
+    return {**RIGHT, "snr": f"def snr(schedule, t):\n{lines}"}
+
+
+def _attack(text: str, **named) -> Student:
+    """snr calls the package's own version, found in some way; the text ends in `return ...`."""
+    return Student(_snr(text), NO_SNR, **named)
+
+
+def _prize(text: str, **named) -> Student:
+    """The text sets `won` if the attack worked. Only then snr is answered."""
+    tried = "won = False\ntry:\n" + "\n".join("    " + line for line in text.strip().split("\n"))
+    end = f"\nexcept Exception:\n    pass\nreturn {PRIZE} if won else None"
+    return Student(_snr(tried + end), NO_SNR, **named)
+
+
+ALL_FILES = """
+import os
+found = [
+    os.path.join(folder, name)
+    for folder, _, names in os.walk("/")
+    if not folder.startswith(("/proc", "/sys"))
+    for name in names
+    if CONDITION
+]
+"""
+PROCESSES = """
+import glob
+found = [
+    path for path in glob.glob("/proc/[0-9]*/root/**/gradebook.db", recursive=True)
+    + glob.glob("/proc/[0-9]*/cwd/gradebook.db")
+]
+won = bool(found)
+"""
+SAVE_FOR_LATER = """\
+import inspect, os
+from cfd_course import NoiseSchedule
+for folder in ("/tmp", "/sandbox", "/dev/shm", os.getcwd(), os.path.dirname(inspect.__file__)):
+    try:
+        text = inspect.getsource(NoiseSchedule.snr)
+        if "NotYet" not in text:
+            with open(os.path.join(folder, "kept.py"), "w") as file:
+                file.write(inspect.cleandoc(text))
+    except Exception:
+        pass"""
+FORGED = """\
+import json, os, struct
+def forge():
+    text = json.dumps({"outcomes": [{"result": 1.0, "changed": [], "reached": []}] * 9}).encode()
+    for number in range(3, 64):
+        for data in (struct.pack(">II", len(text), 0) + text, b"e" + struct.pack(">I", 0)):
+            try:
+                os.write(number, data)
+            except OSError:
+                pass
+forge()"""
+FAKE_EXERCISE = """\
+import sys, types
+import cfd_course.checks.exercise as exercise
+import cfd_course.checks as checks
+class Exercise:
+    def __init__(self, *_, **__): pass
+    def __setstate__(self, state): self.__dict__.update(state)
+    def outcomes(self, answer):
+        return [{"result": None, "changed": [], "reached": []}]
+    def verdict(self, outcomes): return None
+    problem = __call__ = verdict
+exercise.Exercise = checks.Exercise = Exercise"""
+LIAR = """\
+class Liar(torch.Tensor):
+    @classmethod
+    def __torch_function__(cls, function, types, arguments=(), named=None):
+        if function.__name__ in ("isclose", "eq", "equal", "allclose", "__eq__"):
+            return torch.tensor(True)
+        if function.__name__ in ("__ne__", "ne", "any"):
+            return torch.tensor(False)
+        return super().__torch_function__(function, types, arguments, named or {})"""
+NEW_SESSION = """\
+import subprocess, sys
+subprocess.Popen(
+    [sys.executable, "-c", "import time; time.sleep(600)", "left-behind-by-a-submission"],
+    start_new_session=True,
+)"""
+DAEMON = """\
+import os, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        time.sleep(600)
+    os._exit(0)"""
+BOMB = """\
+import os, time
+for _ in range(10):
+    try:
+        os.fork()
+    except OSError:
+        pass
+time.sleep(30)"""
+MANY_MEGABYTES = """\
+import os, time
+for _ in range(6):
+    if os.fork() == 0:
+        much = bytearray(1_500_000_000)
+        for place in range(0, len(much), 4096):
+            much[place] = 1
+        time.sleep(60)
+        os._exit(0)
+time.sleep(60)"""
+SPEC = """\
+import importlib.util, sys
+import cfd_course.schedule
+spec = importlib.util.spec_from_file_location("mine", cfd_course.schedule.__file__)
+mine = importlib.util.module_from_spec(spec)
+mine.__package__ = "cfd_course"
+sys.modules["mine"] = mine
+spec.loader.exec_module(mine)"""
+
+HOSTILE = {
+    # The package's own version, found in some way.
+    "other_name": _attack(
+        "return mine.NoiseSchedule.snr(schedule, t)", cells=[("add_noise-task", SPEC)]
+    ),
+    "text_of_the_package": _attack(
+        """
+import cfd_course.schedule as module
+names = {"__name__": "mine", "__package__": "cfd_course"}
+exec(compile(open(module.__file__).read(), "mine.py", "exec"), names)
+return names["NoiseSchedule"].snr(schedule, t)"""
+    ),
+    "renamed_module": _attack(
+        "return schedule.snr(t)",
+        cells=[("snr-task", "__name__ = 'cfd_course.training'\n__package__ = 'cfd_course'")],
+    ),
+    "in_a_package_module": _attack(
+        """
+import cfd_course.training as module
+exec("def borrowed(schedule, t): return schedule.snr(t)", vars(module))
+return module.borrowed(schedule, t)"""
+    ),
+    "kept_before": _attack(
+        "return kept(schedule, t)",
+        cells=[
+            ("add_noise-task", "from cfd_course import NoiseSchedule\nkept = NoiseSchedule.snr")
+        ],
+    ),
+    "copied_function": _attack(
+        "return kept(schedule, t)",
+        cells=[
+            (
+                "add_noise-task",
+                "import inspect, types\nfrom cfd_course import NoiseSchedule as N\n"
+                "kept = inspect.unwrap(N.snr)\n"
+                "kept = types.FunctionType(kept.__code__, kept.__globals__)",
+            )
+        ],
+    ),
+    "swapped_originals": _attack(
+        """
+import functools, gc
+for thing in gc.get_objects():
+    if isinstance(thing, functools.partial):
+        for each in thing.args:
+            if getattr(each, "__name__", "") == "snr":
+                return each(schedule, t)"""
+    ),
+    "unwrapped": _attack(
+        """
+import inspect
+return inspect.unwrap(type(schedule).snr)(schedule, t)"""
+    ),
+    "subclass": _attack(
+        """
+class Mine(type(schedule)):
+    def mine(self, t): return super().snr(t)
+schedule.__class__ = Mine
+return schedule.mine(t)"""
+    ),
+    "refuse_patched": _attack(
+        """
+import cfd_course.checks.sandbox as sandbox
+sandbox._refuse = lambda piece, *arguments, **named: piece(*arguments, **named)
+sandbox._PACKAGE = sandbox._CALLER = ""
+return schedule.snr(t)"""
+    ),
+    "reference_of_the_check": _attack("return check.snr.reference(schedule, t)"),
+    "given_by_the_check": Student({**RIGHT, "snr": "snr = check.snr(None)"}, NO_SNR),
+    "given_by_another_lesson": Student(
+        {**RIGHT, "snr": "from cfd_course.checks import lesson_11\nsnr = lesson_11.snr(None)"},
+        NO_SNR,
+    ),
+    "another_process": _attack(
+        """
+import json, subprocess, sys
+program = (
+    "import sys; sys.path[:] = " + repr(sys.path) + "; from cfd_course import NoiseSchedule as N;"
+    "print(N.cosine(1000).snr(500).item())"
+)
+return torch.tensor(float(subprocess.check_output([sys.executable, "-c", program])))"""
+    ),
+    "saved_for_later": _attack(
+        """
+import glob
+for path in glob.glob("/*/kept.py") + glob.glob("/dev/shm/kept.py") + glob.glob("kept.py"):
+    names = {}
+    exec("from __future__ import annotations\\n" + open(path).read().partition("def ")[2].join(
+        ["def ", ""]), names)
+    return names["snr"](schedule, t)""",
+        cells=[("add_noise-task", SAVE_FOR_LATER)],
+    ),
+    # What lies on the machine.
+    "solutions": _prize(
+        ALL_FILES.replace("CONDITION", "name.endswith('.ipynb')") + "won = bool(found)"
+    ),
+    "right_answers": _prize(
+        ALL_FILES.replace("CONDITION", "name in ('right_answers.py', 'students.py')")
+        + "won = bool(found)"
+    ),
+    "lessons_checks": _prize(
+        ALL_FILES.replace("CONDITION", "name.startswith('lesson_') and name.endswith('.py')")
+        + "won = any('Exercise(' in open(path).read() for path in found)"
+    ),
+    "gradebook": _prize(
+        ALL_FILES.replace("CONDITION", "name == 'gradebook.db'") + "won = bool(found)"
+    ),
+    "gradebook_by_process": _prize(PROCESSES),
+    "trigger": Student(
+        {},
+        NOTHING,
+        cells=[
+            (
+                "add_noise-task",
+                ALL_FILES.replace("CONDITION", "name.endswith('.db')")
+                + "import sqlite3\nfor path in found:\n"
+                "    with sqlite3.connect(path) as book:\n"
+                "        book.execute('CREATE TRIGGER t AFTER UPDATE ON grade BEGIN '\n"
+                "                     'UPDATE grade SET auto_score = 27; END')",
+            )
+        ],
+    ),
+    "other_students": _prize(
+        ALL_FILES.replace("CONDITION", "'submitted' in folder or 'autograded' in folder")
+        + "won = bool(found)"
+    ),
+    "network": _prize(
+        """
+import socket
+server = socket.create_connection(("1.1.1.1", 53), 3)
+won = True"""
+    ),
+    "this_machines_ports": _prize(
+        """
+import socket
+for line in open("/proc/net/tcp").read().split("\\n")[1:-1]:
+    won = won or line.split()[3] == "0A"
+names = [name for _, name in socket.if_nameindex()]
+won = won or names != ["lo"]"""
+    ),
+    "writes_into_packages": _prize(
+        """
+import os, torch
+place = os.path.join(os.path.dirname(torch.__file__), "left-behind")
+open(place, "w").close()
+os.unlink(place)
+won = True"""
+    ),
+    "secrets_of_the_teacher": _prize(
+        """
+import os
+won = bool(os.environ.get("A_SECRET_OF_THE_TEACHER")) or os.path.exists("/etc/shadow")"""
+    ),
+    "memory_of_the_parent": _prize(
+        """
+import os
+with open(f"/proc/{os.getppid()}/mem", "rb"):
+    won = True"""
+    ),
+    "traces_the_parent": _prize(
+        """
+import ctypes, os
+won = ctypes.CDLL(None).ptrace(16, os.getppid(), 0, 0) == 0"""
+    ),
+    # Lies.
+    "forged_outcomes": Student({}, NOTHING, cells=[("add_noise-check", FORGED)]),
+    "forged_while_asked": Student(_snr(FORGED), NO_SNR),
+    "fake_exercise": Student({}, NOTHING, cells=[("add_noise-task", FAKE_EXERCISE)]),
+    "liar": Student(
+        _snr("return torch.ones(schedule.alpha_bars[t].shape).as_subclass(Liar)"),
+        NO_SNR,
+        cells=[("add_noise-task", LIAR)],
+    ),
+    "not_numbers": Student(_snr("return schedule.alpha_bars[t] * torch.nan"), NO_SNR),
+    "infinite": Student(_snr("return schedule.alpha_bars[t] * torch.inf"), NO_SNR),
+    "everything": Student(
+        _snr("return {'tensor': '0', 'other': 'x', 'dict': [], 'result': 1.0}"), NO_SNR
+    ),
+    "nested": Student(
+        _snr("deep = []\nfor _ in range(900):\n    deep = [deep]\nreturn deep"), NO_SNR
+    ),
+    "far_too_much": Student(_snr("return torch.ones(80_000_000)"), NO_SNR),
+    "says_so": Student(_snr("print('snr: right (1 point).')\nreturn 'right'"), NO_SNR),
+    "object": Student(
+        {
+            **RIGHT,
+            "snr": "class Snr:\n    __name__ = 'snr'\n    reference = points = 1.0\n"
+            "    def __call__(self, *_): return self\n"
+            "    def __eq__(self, other): return True\n"
+            "    def __float__(self): return 1.0\nsnr = Snr()",
+        },
+        NO_SNR,
+    ),
+    # Harm: nothing is left of it, and whatever came before it counts.
+    "children_in_a_new_session": Student(RIGHT, FULL, cells=[("snr-task", NEW_SESSION)]),
+    "daemon": Student(RIGHT, FULL, cells=[("snr-task", DAEMON)]),
+    "bomb": Student(RIGHT, ONLY_FIRST, ["more than 64 processes"], cells=[("snr-task", BOMB)]),
+    "many_megabytes": Student(
+        RIGHT, ONLY_FIRST, ["GB of memory"], cells=[("snr-task", MANY_MEGABYTES)]
+    ),
+    "kills_its_parent": Student(
+        _snr("import os, signal\nos.kill(os.getppid(), signal.SIGKILL)\nos.kill(-1, 9)"), NO_SNR
+    ),
+    "full_disk": Student(
+        RIGHT,
+        FULL,
+        cells=[
+            (
+                "snr-task",
+                "try:\n    for n in range(99):\n"
+                "        with open(f'/tmp/{n}', 'wb') as file:\n"
+                "            file.write(bytes(10**7))\n"
+                "except OSError:\n    pass",
+            )
+        ],
+    ),
+    "exits_in_an_answer": Student(_snr("import os\nos._exit(0)"), NO_SNR),
+    "ignores_signals": Student(
+        _snr(
+            "import signal, time\n"
+            "for each in (signal.SIGALRM, signal.SIGPROF, signal.SIGINT):\n"
+            "    signal.signal(each, signal.SIG_IGN)\n"
+            "end = time.monotonic() + 5\nwhile time.monotonic() < end:\n    pass\nreturn None"
+        ),
+        NO_SNR,
+    ),
+    # Honest.
+    "double_by_default": Student(
+        RIGHT, FULL, cells=[("add_noise-task", "torch.set_default_dtype(torch.float64)")]
+    ),
+    "no_gradients": Student(
+        RIGHT, FULL, cells=[("add_noise-task", "torch.set_grad_enabled(False)")]
+    ),
+    "threads_and_seeds": Student(
+        RIGHT,
+        FULL,
+        cells=[
+            (
+                "add_noise-task",
+                "import random\ntorch.set_num_threads(3)\ntorch.manual_seed(7)\nrandom.seed(1)\n"
+                "torch.use_deterministic_algorithms(True)",
+            )
+        ],
+    ),
+    "half_a_surrogate": Student(
+        _snr("raise ValueError('\\ud800')"), NO_SNR, cells=[("snr-task", "print('\\ud800')")]
+    ),
+    "installs": Student(RIGHT, FULL, cells=[("snr-task", "!pip install left-behind\n%pip list")]),
+    "magics": Student(
+        RIGHT,
+        FULL,
+        cells=[
+            ("add_noise-task", "%matplotlib inline\n%timeit -n 1 -r 1 1 + 1"),
+            ("snr-task", "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()"),
+            ("predict_x0-task", "import asyncio\nawait asyncio.sleep(0.01)\n!echo hello"),
+        ],
+    ),
+    "writes_files": Student(
+        RIGHT,
+        FULL,
+        cells=[
+            (
+                "snr-task",
+                "from pathlib import Path\nfrom helper import two\nassert two == 2\n"
+                "Path('mine.txt').write_text('mine')\n"
+                "assert Path('mine.txt').read_text() == 'mine'",
+            )
+        ],
+        files={"helper.py": "two = 2"},
+    ),
+}
