@@ -24,11 +24,12 @@ def _attack(text: str, **named) -> Student:
     return Student(_snr(text), NO_SNR, **named)
 
 
-def _prize(text: str, **named) -> Student:
-    """The text sets `won` if the attack worked. Only then snr is answered."""
-    tried = "won = False\ntry:\n" + "\n".join("    " + line for line in text.strip().split("\n"))
-    end = f"\nexcept Exception:\n    pass\nreturn {PRIZE} if won else None"
-    return Student(_snr(tried + end), NO_SNR, **named)
+def _prize(text: str) -> Student:
+    """The text, a cell of its own, sets `won` if the attack worked. Only then snr is answered."""
+    lines = "\n".join("    " + line for line in text.strip().split("\n"))
+    cell = f"won = False\ntry:\n{lines}\nexcept Exception:\n    pass"
+    answer = _snr(f"return {PRIZE} if won else None")
+    return Student(answer, NO_SNR, ["It returns None so far"], cells=[("snr-task", cell)])
 
 
 ALL_FILES = """
@@ -206,13 +207,18 @@ return schedule.snr(t)"""
         NO_SNR,
     ),
     "another_process": _attack(
-        """
-import json, subprocess, sys
-program = (
-    "import sys; sys.path[:] = " + repr(sys.path) + "; from cfd_course import NoiseSchedule as N;"
-    "print(N.cosine(1000).snr(500).item())"
-)
-return torch.tensor(float(subprocess.check_output([sys.executable, "-c", program])))"""
+        "return stolen",
+        cells=[
+            (
+                "snr-task",
+                "import subprocess, sys\n"
+                "program = 'import sys; sys.path[:] = ' + repr(sys.path) + ';'\n"
+                "program += 'from cfd_course import NoiseSchedule as N;'\n"
+                "program += 'print(N.cosine(1000).snr(500).item())'\n"
+                "words = [sys.executable, '-c', program]\n"
+                "stolen = torch.tensor(float(subprocess.check_output(words)))",
+            )
+        ],
     ),
     "saved_for_later": _attack(
         """

@@ -91,7 +91,7 @@ def left_behind() -> list[str]:
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory):
     """All hostile submissions, graded; by student what came of it, and the course folder."""
-    course = a_course(tmp_path_factory.mktemp("hostile"), settings="c.Execute.timeout = 20\n")
+    course = a_course(tmp_path_factory.mktemp("hostile"))
     for name, student in HOSTILE.items():
         student.hand_in(course, name)
     os.environ["A_SECRET_OF_THE_TEACHER"] = "1"
