@@ -232,7 +232,8 @@ for path in glob.glob("/*/kept.py") + glob.glob("/dev/shm/kept.py") + glob.glob(
     ),
     # What lies on the machine.
     "solutions": _prize(
-        ALL_FILES.replace("CONDITION", "name.endswith('.ipynb')") + "won = bool(found)"
+        ALL_FILES.replace("CONDITION", "name.startswith('01_forward_noising')")
+        + "won = bool(found)"
     ),
     "right_answers": _prize(
         ALL_FILES.replace("CONDITION", "name in ('right_answers.py', 'students.py')")
@@ -243,7 +244,8 @@ for path in glob.glob("/*/kept.py") + glob.glob("/dev/shm/kept.py") + glob.glob(
         + "won = any('Exercise(' in open(path).read() for path in found)"
     ),
     "gradebook": _prize(
-        ALL_FILES.replace("CONDITION", "name == 'gradebook.db'") + "won = bool(found)"
+        ALL_FILES.replace("CONDITION", "name == 'gradebook.db' and 'site-packages' not in folder")
+        + "won = bool(found)"
     ),
     "gradebook_by_process": _prize(PROCESSES),
     "trigger": Student(
@@ -261,8 +263,7 @@ for path in glob.glob("/*/kept.py") + glob.glob("/dev/shm/kept.py") + glob.glob(
         ],
     ),
     "other_students": _prize(
-        ALL_FILES.replace("CONDITION", "'submitted' in folder or 'autograded' in folder")
-        + "won = bool(found)"
+        ALL_FILES.replace("CONDITION", "'01_forward_noising' in folder") + "won = bool(found)"
     ),
     "network": _prize(
         """
