@@ -77,8 +77,11 @@ def curves(
             axes.set_xscale("log")
         if log_y:
             axes.set_yscale("log")
-        if len(lines) > 1:
-            axes.legend()
+        if len(lines) > 1:  # below the axes, where it covers no line
+            columns = max(1, 70 // (max(map(len, lines)) + 6))
+            axes.legend(
+                loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=columns, frameon=False
+            )
     return figure
 
 
