@@ -1,4 +1,4 @@
-"""The pictures of the lessons. With widgets.py the only room that knows matplotlib.
+"""The pictures of the lessons. The only room that knows matplotlib.
 
 Every figure says in its title what to see. Lines differ in dash and grey as well as in hue (the
 palette of Okabe and Ito), so they can be told apart without colour.
@@ -298,6 +298,20 @@ def strips(
             place.set_title(_wrapped(what, int(width * 12)), fontsize=9)
             place.set_yticks(range(len(names)), names if place is axes.flat[0] else [])
             place.invert_yaxis()
+    return figure
+
+
+def class_results(solved: Mapping[str, float], points: Sequence[float], worth: float) -> Figure:
+    """What a class did: the share of submissions that solved each exercise, by its name, and how
+    many of them have how many points, out of `worth`."""
+    with plt.rc_context(STYLE):
+        figure, (left, right) = plt.subplots(1, 2, figsize=(9, 0.4 * len(solved) + 2))
+        left.barh(list(solved), list(solved.values()), color=COLOURS[0])
+        left.invert_yaxis()
+        left.set(xlim=(0, 1), xlabel="share of submissions", title="Who solved what")
+        right.hist(points, bins=[mark - 0.5 for mark in range(int(worth) + 2)], color=COLOURS[0])
+        right.set(xlabel=f"points of {worth:g}", ylabel="submissions", title="Marks")
+        figure.tight_layout()
     return figure
 
 

@@ -1,12 +1,13 @@
-"""Pictures with sliders, that are still pictures where nothing can slide."""
+"""Pictures with sliders, that are still pictures where nothing can slide. The only room that knows
+ipywidgets."""
 
 from collections.abc import Callable, Sequence
 
 import ipywidgets
 from IPython.display import display
-from matplotlib.figure import Figure
 
 from . import expect, figures
+from .figures import Figure
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 # A slider lives as long as its kernel. In a notebook opened later JupyterLab would write "model not

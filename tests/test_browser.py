@@ -174,6 +174,20 @@ def test_interactive_picture_answers(page, lab):
     step_through(page, lab, small(SMALL), "small.ipynb")
 
 
+def _end_kernels(page, address: str) -> None:
+    """As overnight."""
+    statuses = page.evaluate(
+        """async address => {
+            const headers = {"X-XSRFToken": document.cookie.match(/_xsrf=([^;]*)/)[1]};
+            const kernels = await (await fetch(address)).json();
+            return Promise.all(kernels.map(async ({id}) =>
+                (await fetch(`${address}/${id}`, {method: "DELETE", headers})).status));
+        }""",
+        f"{address}/api/kernels",
+    )
+    assert statuses and set(statuses) == {204}, statuses
+
+
 def test_a_notebook_opened_the_next_day_shows_its_last_picture(page, lab):
     """By then the kernel is gone; whether the notebook is trusted or not."""
     folder, address = lab
@@ -184,13 +198,7 @@ def test_a_notebook_opened_the_next_day_shows_its_last_picture(page, lab):
         page.wait_for_timeout(100)
     shutil.copy(folder / "monday.ipynb", folder / "another.ipynb")
     for name, trusted in (("monday", True), ("another", False)):
-        page.evaluate(
-            """async address => {
-                for (const {id} of await (await fetch(address)).json())
-                    await fetch(`${address}/${id}`, {method: "DELETE"});
-            }""",
-            f"{address}/api/kernels",
-        )
+        _end_kernels(page, address)
         if not trusted:  # a change that JupyterLab did not sign
             notebook = nbformat.read(folder / f"{name}.ipynb", as_version=4)
             notebook.cells[0].source = "2"

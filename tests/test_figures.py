@@ -1,12 +1,15 @@
 """Figures and sliders: they come as PNG, say what they show, and change when a slider moves."""
 
+import ast
 import io
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from PIL import Image
 
+import cfd_course
 from cfd_course import figures, widgets
 
 
@@ -45,6 +48,7 @@ MADE = {
         density=lambda x: x.square().sum(1),
         title="T",
     ),
+    "class_results": lambda: figures.class_results({"a": 0.5, "b": 1.0}, [3, 4], worth=4),
     "diagrams": lambda: figures.diagrams(
         {"a": ({"one": (0, 1), "two": (1, 0)}, [("one", "two")])}, dark=["one"], title="T"
     ),
@@ -117,3 +121,16 @@ def test_sliders_that_are_neither_kind_are_named(published):
         widgets.interactive(lambda height: MADE["curves"](), "a line", height=3)
     with pytest.raises(TypeError, match="draw"):
         widgets.interactive(3, "a line", height=(1, 5, 2))
+
+
+@pytest.mark.parametrize("library, room", [("matplotlib", "figures"), ("ipywidgets", "widgets")])
+def test_only_one_room_knows(library, room):
+    package = Path(cfd_course.__file__).parent
+    knowing = []
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in getattr(node, "names", []) if hasattr(alias, "name")]
+            names += [getattr(node, "module", None) or ""]
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                knowing += [path.stem for name in names if name.split(".")[0] == library]
+    assert set(knowing) == {room}

@@ -10,10 +10,9 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import nbformat
 
-from ..figures import COLOURS, STYLE, png
+from ..figures import class_results, png
 from ..files import replacing
 from . import feedback
 from .grading import configuration, open_gradebook
@@ -285,17 +284,9 @@ def _part(folder: Path, name: str, them: _Class) -> str:
     source = folder / "source" / name / f"{name}.ipynb"
     if source.exists():
         answers[OWN] = _answers(nbformat.read(source, as_version=4))
-    with plt.rc_context(STYLE):
-        figure, (left, right) = plt.subplots(1, 2, figsize=(9, 0.4 * len(marks) + 2))
-        shares = [sum(mark >= 1 for mark in found) / len(found) for found in marks.values()]
-        left.barh(list(marks), shares, color=COLOURS[0])
-        left.invert_yaxis()
-        left.set(xlim=(0, 1), xlabel="share of submissions", title="Who solved what")
-        right.hist(totals, bins=[mark - 0.5 for mark in range(int(worth) + 2)], color=COLOURS[0])
-        right.set(xlabel=f"points of {worth:g}", ylabel="submissions", title="Marks")
-        figure.tight_layout()
-    picture = base64.b64encode(png(figure)).decode()
-    solved = ", ".join(f"{each} {share:.0%}" for each, share in zip(marks, shares, strict=True))
+    shares = {each: sum(mark >= 1 for mark in found) / len(found) for each, found in marks.items()}
+    picture = base64.b64encode(png(class_results(shares, totals, worth))).decode()
+    solved = ", ".join(f"{each} {share:.0%}" for each, share in shares.items())
     rows = "".join(
         _row(each, count, words)
         for each in marks
