@@ -6,6 +6,8 @@ import os
 import platform
 import sys
 import tempfile
+import warnings
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -221,11 +223,15 @@ def enlarge(
     force: Annotated[bool, typer.Option("--force", help="However large it gets.")] = False,
 ) -> None:
     """Enlarge a photo four times, inventing believable detail."""
-    from .datasets.photos import open_photo
+    from .datasets.photos import open_image
+    from .pictures import flat, is_deep
     from .pipelines import Scaler
 
     _check_out(out)
-    picture = open_photo(photo)
+    picture = open_image(photo)
+    if is_deep(picture):
+        print(f"{photo} has more than 8 bits a colour: {out} gets 8.")
+        picture = flat(picture)
     scaler = _load(model, Scaler, "enlarges")
     width, height = (scaler.factor * side for side in picture.size)
     if width * height > LARGEST and not force:
@@ -235,7 +241,9 @@ def enlarge(
         )
     seconds = scaler.estimate(picture.height, picture.width, steps, scale)
     print(f"{picture.width}x{picture.height} to {width}x{height}: about {seconds:.0f} s.")
-    _write(scaler.enlarge(picture, scale, steps, seed, progress=_bar(steps)), out)
+    with _notes():
+        large = scaler.enlarge(picture, scale, steps, seed, progress=_bar(steps))
+    _write(large, out)
 
 
 @app.command()
@@ -250,13 +258,15 @@ def fill(
         str, typer.Option(help="A shipped checkpoint, or one of your own.")
     ] = "inpainting",
 ) -> None:
-    """Fill a hole in a photo. All other pixels stay as they are, if OUT is a .png."""
-    from .datasets.photos import open_photo
+    """Fill holes in a photo. All other pixels stay as they are, if OUT is a .png (a .tif for CMYK
+    and the like)."""
+    from .datasets.photos import open_image
+    from .pictures import flat
     from .pipelines import Mender
 
     _check_out(out)
-    picture, hole = open_photo(photo), open_photo(mask, background="black")
-    low, high = hole.convert("L").getextrema()
+    picture, hole = open_image(photo), open_image(mask)
+    low, high = flat(hole, "black").convert("L").getextrema()
     if low > 127 or high < 128:
         raise ValueError(
             f"{mask} should be white in the hole and black elsewhere, but it is "
@@ -268,7 +278,20 @@ def fill(
             f"{photo} has {picture.width}x{picture.height} pixels, more than "
             f"{LARGEST / 1e6:.0f} megapixels. Cut out the part around the hole."
         )
-    _write(mender.fill(picture, hole, scale, steps, seed, progress=_bar(steps)), out)
+    print(f"About {mender.estimate(picture, hole, steps, scale):.0f} s.")
+    with _notes():
+        filled = mender.fill(picture, hole, scale, steps, seed, progress=_bar(steps))
+    _write(filled, out)
+
+
+@contextmanager
+def _notes():
+    """Prints what the package warns of, in a line each."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    for note in dict.fromkeys(str(each.message) for each in said):
+        print(f"Note: {note}")
 
 
 def _load(model: str, kind: type, does: str):
@@ -302,9 +325,19 @@ def _check_out(out: Path) -> None:
 
 def _write(picture, out: Path) -> None:
     from .files import replacing
+    from .pictures import flat
 
+    kind = FORMATS[out.suffix.lower()]
+    settings = {key: picture.info[key] for key in ("icc_profile",) if key in picture.info}
     with replacing(out) as partial:
-        picture.save(partial, format=FORMATS[out.suffix.lower()])
+        try:
+            picture.save(partial, format=kind, **settings)
+        except OSError as error:
+            if "cannot write mode" not in str(error):
+                raise
+            plain = flat(picture)
+            print(f"{kind} can't hold mode {picture.mode}: {out} gets {plain.mode}, on white.")
+            plain.save(partial, format=kind)
     print(f"Wrote {out}.")
 
 

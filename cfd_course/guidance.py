@@ -97,18 +97,26 @@ class Tiled:
                 f"x_t should be of a size that the tiles cover, but {x_t.shape[2]}x{x_t.shape[3]} "
                 f"came, for tiles of {self.size} every {self.stride} pixels. Pad it by padding()."
             )
+        condition = condition.to(x_t.device)
         tiles, images = self._cut(x_t), self._cut(condition.image)
         present = condition.present.repeat_interleave(len(tiles) // len(x_t))
         noise = torch.cat(
             [
-                self.network(part, t, Condition(image=image, present=there))
+                ask(self.network, part, t, Condition(image=image, present=there))
                 for part, image, there in zip(
                     *(parts.split(self.batch) for parts in (tiles, images, present)), strict=True
                 )
             ]
         )
-        total = self._paste(noise * self.weight, x_t)
-        return total / self._paste(self.weight.expand_as(noise), x_t)
+        weight = self.weight.to(noise)
+        return self._paste(noise * weight, x_t) / self._paste(weight.expand_as(noise), x_t)
+
+    def count(self, height: int, width: int) -> int:
+        """How many tiles a picture takes."""
+        rows, columns = (
+            (side + self.padding(side) - self.size) // self.stride + 1 for side in (height, width)
+        )
+        return rows * columns
 
     def _cut(self, pictures: Tensor) -> Tensor:
         tiles = pictures.unfold(2, self.size, self.stride).unfold(3, self.size, self.stride)

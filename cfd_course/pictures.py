@@ -1,6 +1,8 @@
 """Pictures as tensors and as images; smaller and larger ones; and fillings of holes that need no
 network."""
 
+import contextlib
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -8,6 +10,59 @@ from PIL import Image
 from torch import Tensor
 
 from . import expect
+
+# EXIF's orientation: how the pixels are to be turned.
+TURNS = dict(
+    zip(
+        range(2, 9),
+        ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE")
+        + ("ROTATE_270", "TRANSVERSE", "ROTATE_90"),
+        strict=True,
+    )
+)
+
+
+def upright(picture: Image.Image) -> Image.Image:
+    """The image turned as its EXIF data say. Data that cannot be read turn nothing, and are left
+    out of an image that is turned: it is the pixels that count."""
+    try:
+        exif = picture.getexif()
+        turn = TURNS.get(exif.get(0x0112))
+    except Exception:  # Pillow's reader raises whatever odd data lead it to
+        turn = None
+    if turn is None:
+        return picture
+    turned = picture.transpose(Image.Transpose[turn])
+    kept = ("icc_profile", "transparency")
+    turned.info = {key: value for key, value in picture.info.items() if key in kept}
+    with contextlib.suppress(Exception):
+        rest = Image.Exif()
+        rest.load(exif.tobytes())
+        rest.pop(0x0112)
+        turned.info["exif"] = rest.tobytes()
+    return turned
+
+
+def is_deep(picture: Image.Image) -> bool:
+    """Whether the image has more than 8 bits a colour."""
+    return picture.mode.startswith(("I", "F"))
+
+
+def largest_value(picture: Image.Image) -> int:
+    """What white is in an image of more than 8 bits."""
+    return 65535 if picture.mode.startswith("I") else 1
+
+
+def flat(picture: Image.Image, background: str = "white") -> Image.Image:
+    """The image in greyscale ("L") if it has no colours, else in RGB. Whatever is transparent shows
+    the background; more than 8 bits become 8."""
+    if is_deep(picture):
+        values = np.array(picture, dtype=np.float64) / largest_value(picture) * 255
+        picture = Image.fromarray(values.clip(0, 255).round().astype(np.uint8))
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, background), picture)
+    return picture.convert("L" if picture.mode in ("1", "L") else "RGB")
 
 
 def as_tensor(picture: Image.Image) -> Tensor:

@@ -167,10 +167,16 @@ def test_enlarge_takes_every_kind_of_picture(run, model, picture, mode):
     assert result.exit_code == 0, result.output
     assert "20x12 to 80x48: about" in result.output
     grey = mode in ("L", "I;16", "1")
-    assert (Image.open("a.png").mode, Image.open("a.png").size) == (
-        "L" if grey else "RGB",
-        (80, 48),
-    )
+    kept = "L" if grey else "RGBA" if mode == "RGBA" else "RGB"
+    assert (Image.open("a.png").mode, Image.open("a.png").size) == (kept, (80, 48))
+    assert ("more than 8 bits a colour" in result.output) == (mode == "I;16")
+
+
+def test_what_a_file_cannot_hold_is_said(run, model, picture):
+    path = picture("photo.png", "RGBA")
+    result = run("enlarge", path, "a.jpg", "--model", model("super-resolution"), "--steps", 1)
+    assert result.exit_code == 0, result.output
+    assert "JPEG can't hold mode RGBA" in result.output and Image.open("a.jpg").mode == "RGB"
 
 
 def test_enlarge_turns_a_photo_upright(run, model, picture, tmp_path):

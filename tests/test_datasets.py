@@ -1,8 +1,10 @@
 """Digits, captioned shapes, photos, the data folder and batches."""
 
+import io
 import itertools
 import math
 import re
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -505,6 +507,42 @@ def test_a_photo_is_turned_upright(orientation, tmp_path):
     assert torch.equal(
         read_photo(tmp_path / "a.png").permute(1, 2, 0), torch.from_numpy(SMALL_PHOTO)
     )
+
+
+def test_odd_metadata_stop_nothing(tmp_path):
+    """An orientation beside entries of odd types: the photo is turned all the same."""
+    buffer = io.BytesIO()
+    Image.fromarray(SMALL_PHOTO).save(buffer, "JPEG")
+    plain = buffer.getvalue()
+    odd = [(0x128, 1, 1, 0), (0x10E, 11, 1, 0), (0x11A, 6, 1, 200), (0x128, 4, 1, 2**31 + 5)]
+    for number, entry in enumerate(odd):
+        body = b"II*\0" + struct.pack("<LH", 8, 2) + struct.pack("<HHLL", 0x112, 3, 1, 6)
+        body += struct.pack("<HHLL", *entry) + struct.pack("<L", 0) + bytes(200)
+        segment = b"Exif\0\0" + body
+        length = struct.pack(">H", len(segment) + 2)
+        (tmp_path / f"{number}.jpg").write_bytes(
+            plain[:2] + b"\xff\xe1" + length + segment + plain[2:]
+        )
+    assert [picture.shape for picture in photos(tmp_path)] == [(3, 60, 40)] * 4
+
+
+def test_a_folder_as_people_have_it(tmp_path, capsys):
+    Image.fromarray(SMALL_PHOTO).save(tmp_path / "a.png")
+    Image.fromarray(SMALL_PHOTO[:5, :7]).save(tmp_path / "small.png")
+    (tmp_path / "._a.png").write_bytes(b"what another system says of a.png")
+    (tmp_path / "notes.txt").write_text("not a picture")
+    (tmp_path / "trip.jpg").mkdir()
+    (found,) = photos(tmp_path, least=16)
+    assert found.shape == (3, 40, 60)
+    said = capsys.readouterr().out
+    assert "1 pictures; left out 4" in said
+    for name in ("._a.png (hidden)", "notes.txt", "trip.jpg (a folder)", "small.png (7x5 pixels)"):
+        assert name in said
+    with pytest.raises(ValueError, match="of 64 pixels or more a side, but there are none"):
+        photos(tmp_path, least=64)
+    loader = crops([PLACES, PLACES[:, :5]], 16, 4, lambda pieces: (pieces, None), repeats=4)
+    assert next(iter(loader))[0].shape == (4, 3, 16, 16)
+    assert "1 of 2 pictures are too small" in capsys.readouterr().out
 
 
 def kinds_of_files() -> dict[str, tuple[Image.Image, str, np.ndarray]]:

@@ -17,7 +17,7 @@ from PIL import Image
 from scipy.stats import binomtest
 from torch import nn
 
-from cfd_course import Condition, NoiseSchedule, Unet
+from cfd_course import Condition, NoiseSchedule, Unet, pipelines
 from cfd_course.checkpoints import load_checkpoint, save_checkpoint
 from cfd_course.datasets import data_path
 from cfd_course.datasets.digits import digits
@@ -48,7 +48,6 @@ from cfd_course.pipelines import (
     inpainting,
     load,
     start_noise,
-    super_resolution,
     to_enlarge,
     to_fill,
     with_hole,
@@ -485,7 +484,7 @@ def test_pictures_of_any_size_are_enlarged(scaler, size):
 
 
 @pytest.mark.parametrize(
-    "mode, out", [("RGB", "RGB"), ("L", "L"), ("LA", "L"), ("1", "L"), ("RGBA", "RGB")]
+    "mode, out", [("RGB", "RGB"), ("L", "L"), ("LA", "LA"), ("1", "L"), ("RGBA", "RGBA")]
 )
 def test_enlarged_images_are_of_the_kind_that_came(plain_scaler, mode, out):
     image = as_image(photo(5, 6)[0]).convert(mode)
@@ -592,7 +591,7 @@ def test_the_estimate_counts_the_tiles(plain_scaler, monkeypatch, scale, size):
     plain_scaler.enlarge(photo(*size), scale=scale, steps=4)
     tiles = sum(rows)
     clock = iter([0.0, 1.0])
-    monkeypatch.setattr(super_resolution, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(pipelines.photo, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     seconds = plain_scaler.estimate(*size, steps=4, scale=scale)
     assert seconds == pytest.approx(tiles / rows[-1])
 
@@ -687,9 +686,9 @@ def test_only_what_is_thick_is_filled_at_half_the_size(plain_mender):
     """What the sampler is asked to fill: a piece of this size, with so many pixels hidden."""
     asked, sample = [], plain_mender._sample
 
-    def watched(known, gap, **settings):
+    def watched(known, gap, *settings):
         asked.append((*known.shape[2:], int(gap.sum())))
-        return sample(known, gap, **settings)
+        return sample(known, gap, *settings)
 
     plain_mender._sample = watched
     for thickness, wanted in ((7, (24, 24, 49)), (16, (24, 24, 64)), (20, (16, 16, 25))):
@@ -702,7 +701,7 @@ def test_only_what_is_thick_is_filled_at_half_the_size(plain_mender):
     assert asked == [(24, 24, 4)]  # near the hole: 8 + 2 + 8, and what tiles want
 
 
-@pytest.mark.parametrize("mode, out", [("RGB", "RGB"), ("L", "L"), ("LA", "L"), ("RGBA", "RGB")])
+@pytest.mark.parametrize("mode, out", [("RGB", "RGB"), ("L", "L"), ("LA", "LA"), ("1", "L")])
 @pytest.mark.parametrize("kind", ["L", "1", "RGB"])
 def test_filled_images_are_of_the_kind_that_came(plain_mender, mode, out, kind):
     image = as_image(photo(11, 18)[0]).convert(mode)
@@ -722,6 +721,106 @@ def test_filled_tensors_are_of_the_kind_that_came(plain_mender, dtype):
     filled = plain_mender.fill(pictures, mask, steps=2)
     known = ~mask.expand_as(pictures)
     assert filled.dtype == dtype and torch.equal(filled[known], pictures[known])
+
+
+def of_every_mode() -> dict[str, Image.Image]:
+    """Images of 18x11 pixels, of all that Pillow opens."""
+    image = as_image(photo(11, 18)[0])
+    image.putalpha(Image.linear_gradient("L").resize(image.size))
+    plain, indexed = image.convert("RGB"), image.convert("RGB").quantize(30)
+    modes = ("L", "LA", "RGB", "RGBA", "CMYK", "YCbCr", "1", "I", "F")
+    found = {mode: plain.convert(mode) for mode in modes} | {"RGBA": image, "P": indexed}
+    found["F"] = Image.fromarray(np.array(found["F"]) / 255)
+    found["I;16"] = Image.fromarray(np.array(found["L"]).astype(np.uint16) * 201)
+    found["transparent P"] = indexed.copy()
+    found["transparent P"].info["transparency"] = 3
+    return found
+
+
+@pytest.mark.parametrize("kind", of_every_mode())
+def test_all_other_pixels_stay_as_they_are_in_every_mode(plain_mender, kind):
+    """In the mode that came; of a palette, the colours and their transparency."""
+    image, mask = of_every_mode()[kind], hole((11, 18), slice(3, 8), slice(4, 20))
+    image.info["icc_profile"] = b"a profile"
+    filled = plain_mender.fill(image, as_image(2.0 * mask[0] - 1), steps=1)
+    mode = {"1": "L", "P": "RGB", "transparent P": "RGBA"}.get(kind, kind)
+    assert (filled.mode, filled.size) == (mode, image.size)
+    known = ~mask[0, 0].numpy()
+    before = np.array(image if image.mode == mode else image.convert(mode))
+    assert np.array_equal(np.array(filled)[known], before[known])
+    assert not np.array_equal(np.array(filled)[~known], before[~known])
+    if image.mode == mode:
+        assert filled.info["icc_profile"] == b"a profile"
+
+
+def test_what_an_enlarged_photo_carries_is_kept_or_said(plain_scaler):
+    image = of_every_mode()["RGBA"]
+    image.info["icc_profile"] = b"a profile"
+    large = plain_scaler.enlarge(image, steps=1)
+    alpha = image.getchannel("A").resize(large.size, Image.Resampling.BICUBIC)
+    assert np.array_equal(np.array(large.getchannel("A")), np.array(alpha))
+    assert large.info["icc_profile"] == b"a profile"
+    with pytest.warns(UserWarning, match="not kept of the photo: .*its mode CMYK"):
+        plain_scaler.enlarge(image.convert("CMYK"), steps=1)
+    image.info["exif"] = Image.Exif().tobytes()
+    with pytest.warns(UserWarning, match="not kept of the photo: its metadata"):
+        plain_scaler.enlarge(image, steps=1)
+
+
+def test_an_image_is_turned_upright(plain_scaler, plain_mender):
+    """Orientation 6: the pixels lie on their left side."""
+    image = as_image(photo(6, 9)[0])
+    turned = image.transpose(Image.Transpose.ROTATE_90)
+    turned.getexif()[0x0112] = 6
+    large = plain_scaler.enlarge(turned, steps=1)
+    assert np.array_equal(np.array(large), np.array(plain_scaler.enlarge(image, steps=1)))
+    mask = as_image(2.0 * hole((6, 9), slice(2, 4), slice(5, 8))[0] - 1)
+    filled = plain_mender.fill(turned, mask, steps=1)
+    assert np.array_equal(np.array(filled), np.array(plain_mender.fill(image, mask, steps=1)))
+
+
+def test_each_hole_is_filled_by_itself(plain_mender):
+    """Whatever other pictures, and other holes far away, come with it."""
+    pictures = torch.cat([photo(80, 80), photo(80, 80, top=100)])
+    thin, thick = (hole((80, 80), rows, rows) for rows in (slice(8, 11), slice(40, 70)))
+    alone = plain_mender.fill(pictures[:1], thin, steps=3)
+    beside = plain_mender.fill(pictures, torch.cat([thin, thick]), steps=3)
+    both = plain_mender.fill(pictures[:1], thin | thick, steps=3)
+    torch.testing.assert_close(beside[:1], alone, atol=1e-4, rtol=0)
+    spot = thin.expand_as(alone)
+    torch.testing.assert_close(both[spot], alone[spot], atol=1e-4, rtol=0)
+    other = torch.where(thin | thick, -pictures[:1], pictures[:1])
+    assert torch.equal(
+        plain_mender.fill(other, thin | thick, steps=3)[(thin | thick).expand_as(other)],
+        both[(thin | thick).expand_as(both)],
+    )
+
+
+def test_two_specks_far_apart_cost_little(plain_mender):
+    rows, inner = [], plain_mender.tiled.network
+
+    def counting(x_t, t, condition):
+        rows.append(len(x_t))
+        return inner(x_t, t, condition)
+
+    plain_mender.tiled.network = counting
+    specks = hole((300, 300), slice(0, 2), slice(0, 2)) | hole((300, 300), slice(298, 300), ALL)
+    specks[..., 298:, :290] = False
+    plain_mender.fill(photo(300, 300, top=0, left=0), specks, steps=1)
+    assert sum(rows) <= 8
+
+
+def test_the_estimate_of_a_filling_counts_its_tiles(plain_mender, monkeypatch):
+    """Were one tile to take a second."""
+    rows, inner = [], plain_mender.tiled.network
+    plain_mender.tiled.network = lambda x, t, c: rows.append(len(x)) or inner(x, t, c)
+    pictures, mask = photo(40, 40), hole((40, 40), slice(4, 6), slice(4, 30))
+    plain_mender.fill(pictures, mask, scale=2.0, steps=3)
+    tiles = sum(rows)
+    clock = iter([0.0, 1.0])
+    monkeypatch.setattr(pipelines.photo, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    seconds = plain_mender.estimate(pictures, mask, steps=3, scale=2.0)
+    assert seconds * rows[-1] == pytest.approx(tiles)
 
 
 def test_without_a_hole_nothing_changes(plain_mender):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -16,30 +16,49 @@ from ..pictures import (  # noqa: F401
     back_project,
     bicubic,
     biharmonic_fill,
+    flat,
     known_detail,
     shrink,
     smooth_fill,
     stored,
+    upright,
 )
 from .holes import box_holes, free_form_holes, half_holes  # noqa: F401
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
-def photos(folder: str | Path) -> list[Tensor]:
+def photos(folder: str | Path, least: int = 1) -> list[Tensor]:
     """All pictures of a folder, in the order of their names, turned upright, in RGB:
-    uint8 tensors [3, H, W]. A damaged file is named in the error."""
+    uint8 tensors [3, H, W]. Hidden files, what is no picture by its name, and pictures of less than
+    `least` pixels in height or width are left out, and named. A damaged file is an error."""
     if not isinstance(folder, (str, Path)):
         raise TypeError(f"folder should be a path, but {expect.describe(folder)} came.")
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}.")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-    if not paths:
+    found, left_out = [], []
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            left_out.append(f"{path.name} (hidden)")
+        elif path.suffix.lower() not in SUFFIXES or not path.is_file():
+            left_out.append(f"{path.name} ({'a folder' if path.is_dir() else 'no picture'})")
+        else:
+            picture = read_photo(path)
+            height, width = picture.shape[1:]
+            if min(height, width) < least:
+                left_out.append(f"{path.name} ({width}x{height} pixels)")
+            else:
+                found.append(picture)
+    if left_out:
+        names = ", ".join(left_out[:5]) + (", ..." if len(left_out) > 5 else "")
+        print(f"{folder}: {len(found)} pictures; left out {len(left_out)}: {names}")
+    if not found:
+        size = "" if least == 1 else f" of {least} pixels or more a side"
         raise ValueError(
-            f"{folder} should hold pictures ({', '.join(SUFFIXES)}), but there are none."
+            f"{folder} should hold pictures ({', '.join(SUFFIXES)}){size}, but there are none."
         )
-    return [read_photo(path) for path in paths]
+    return found
 
 
 def read_photo(path: str | Path) -> Tensor:
@@ -48,9 +67,14 @@ def read_photo(path: str | Path) -> Tensor:
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
 
 
-def open_photo(path: str | Path, background: str = "white") -> Image.Image:
+def open_photo(path: str | Path) -> Image.Image:
     """One picture, turned upright, in greyscale ("L") if it has no colours, else in RGB. Whatever
-    is transparent shows the background; 16 bits become 8."""
+    is transparent shows white; 16 bits become 8."""
+    return flat(open_image(path))
+
+
+def open_image(path: str | Path) -> Image.Image:
+    """One picture, turned upright, with all that it carries."""
     if not isinstance(path, (str, Path)):
         raise TypeError(f"path should be a path, but {expect.describe(path)} came.")
     if not Path(path).is_file():
@@ -59,25 +83,17 @@ def open_photo(path: str | Path, background: str = "white") -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large, not yet a bomb
             with Image.open(path) as file:
-                picture = ImageOps.exif_transpose(file)
-                picture.load()
-    # Some of Pillow's readers, and libraries behind them, raise RuntimeError.
-    except (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError) as error:
+                file.load()
+                return upright(file)
+    # Pillow's readers, and libraries behind them, raise whatever odd bytes lead them to.
+    except Exception as error:
         raise ValueError(f"{path} is not a picture, or damaged, or huge: {error}") from error
-    if picture.mode.startswith(("I", "F")):
-        values = np.array(picture, dtype=np.float64)
-        largest = 65535 if picture.mode.startswith("I") else 1
-        picture = Image.fromarray((values / largest * 255).clip(0, 255).round().astype(np.uint8))
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, background), picture)
-    return picture.convert("L" if picture.mode in ("1", "L") else "RGB")
 
 
 def crops(pictures: list[Tensor], size: int, batch: int, prepare, repeats: int = 1) -> DataLoader:
     """Square pieces [batch, 3, size, size] in [-1, 1] from random places of the photos, mirrored
     and turned by quarters at random, as `prepare` turns them into (x_0, condition). A pass takes
-    `repeats` pieces from each photo."""
+    `repeats` pieces from each photo; smaller photos are left out."""
     expect.whole("size", size, 1)
     expect.whole("repeats", repeats, 1)
     expect.callable_("prepare", prepare, "prepare(pictures)")
@@ -88,12 +104,15 @@ def crops(pictures: list[Tensor], size: int, batch: int, prepare, repeats: int =
             "pictures should be uint8 tensors [3, H, W], as from photos(folder), but "
             f"{expect.describe(wrong[0])} came."
         )
-    small = [tuple(picture.shape[1:]) for picture in pictures if min(picture.shape[1:]) < size]
-    if small or not pictures:
+    large = [picture for picture in pictures if min(picture.shape[1:]) >= size]
+    if not large:
+        found = ", ".join(f"{p.shape[1]}x{p.shape[2]}" for p in pictures[:5]) or "none at all"
         raise ValueError(
-            f"pictures should all be at least {size} pixels high and wide, but "
-            f"{f'{small[0][0]}x{small[0][1]}' if small else 'none at all'} came."
+            f"pictures should be at least {size} pixels high and wide, but {found} came."
         )
+    if len(large) < len(pictures):
+        print(f"{len(pictures) - len(large)} of {len(pictures)} pictures are too small: left out.")
+    pictures = large
 
     def piece(number: int) -> Tensor:
         picture = pictures[number % len(pictures)]

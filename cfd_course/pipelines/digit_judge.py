@@ -30,11 +30,13 @@ class DigitJudge(nn.Module):
     def features(self, pictures: Tensor) -> Tensor:
         """[B, 1, 28, 28] in [-1, 1] -> [B, feature_channels]"""
         expect.tensor("pictures", pictures, ("B", 1, 28, 28))
-        return self.body(pictures).mean(dim=(2, 3))
+        there = self.head.weight.device
+        return self.body(pictures.to(there)).mean(dim=(2, 3)).to(pictures.device)
 
     def forward(self, pictures: Tensor) -> Tensor:
         """[B, 1, 28, 28] -> the logit of each digit, [B, 10]"""
-        return self.head(self.features(pictures))
+        there = self.head.weight.device
+        return self.head(self.features(pictures.to(there))).to(pictures.device)
 
 
 def network(recipe: dict) -> DigitJudge:

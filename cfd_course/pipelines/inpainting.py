@@ -1,28 +1,44 @@
 """Holes in photos, filled."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from scipy.ndimage import binary_dilation, label
 from torch import Tensor, nn
 
 from .. import expect
 from ..conditions import Condition
 from ..datasets.holes import box_holes, free_form_holes, half_holes
 from ..guidance import Tiled
-from ..pictures import as_tensor, bicubic, biharmonic_fill, known_detail, smooth_fill
+from ..pictures import (
+    as_image,
+    as_tensor,
+    bicubic,
+    biharmonic_fill,
+    flat,
+    is_deep,
+    known_detail,
+    largest_value,
+    smooth_fill,
+    upright,
+)
 from ..schedule import NoiseSchedule
 from ..unet import KnownPixels
-from .drawing import Progress, build_schedule, build_unet
+from .drawing import Progress, build_schedule, build_unet, start_noise
 from .photo import (
     PHOTO_STEPS,
     RECIPE,
-    as_came,
     as_pictures,
+    calls,
     draw_what_lacks,
+    estimate,
+    finished,
     photo_batches,
     with_network,
 )
@@ -179,89 +195,167 @@ class Mender:
         seed: int = 0,
         progress: Progress = iter,
     ) -> Tensor | Image.Image:
-        """The photo with its hole filled, of the kind that came: a tensor [B, C, H, W] in [-1, 1],
+        """The photo with its holes filled, of the kind that came: a tensor [B, C, H, W] in [-1, 1],
         or a PIL image. What is known stays as it is, bit for bit. Another seed, another filling.
+        Each hole of each picture is filled by itself.
 
         mask: True (white) in the hole: [B, 1, H, W], bool, or a PIL image of the photo's size.
         A hole too thick for the network's tiles is filled at half the size, and is softer.
         """
+        if isinstance(photo, Image.Image):
+            pictures = as_pictures(photo, self.channels)
+            hole = _as_mask(mask, pictures)
+            filled = self.fill(pictures, hole, scale, steps, seed, progress)
+            return _set_in(photo, as_image(filled[0]), hole)
         pictures = as_pictures(photo, self.channels)
         hole = _as_mask(mask, pictures)
-        sample = partial(self._sample, scale=scale, steps=steps, seed=seed, progress=progress)
-        filled = self._fill(pictures, hole, sample) if hole.any() else pictures
-        if isinstance(photo, Image.Image):
-            # Where it is known, the very pixels that came, whatever the mode did to them.
-            filled = as_came(filled, photo)
-            return Image.composite(filled, photo.convert(filled.mode), _white(hole))
-        return torch.where(hole, filled.to(photo), photo)
-
-    def _fill(self, pictures: Tensor, hole: Tensor, sample: Callable[..., Tensor]) -> Tensor:
-        size = self.tiled.size
-        thick = size // 4 * 2 + 1
-        core = -F.max_pool2d(-hole.float(), thick, stride=1, padding=thick // 2)
-        if core.any() and min(pictures.shape[2:]) >= 2 * size:
-            even = F.pad(
-                pictures, (0, pictures.shape[3] % 2, 0, pictures.shape[2] % 2), mode="replicate"
+        filled, alike = pictures.clone(), {}
+        for job in self._jobs(pictures, hole):
+            alike.setdefault(job.known.shape, []).append(job)
+        for shape, jobs in alike.items():
+            drawn = self._sample(
+                torch.cat([job.known for job in jobs]),
+                torch.cat([job.hole for job in jobs]),
+                torch.cat([start_noise(1, tuple(shape[1:]), seed + job.row) for job in jobs]),
+                scale,
+                steps,
+                progress,
             )
-            wide = F.pad(hole.float(), (0, hole.shape[3] % 2, 0, hole.shape[2] % 2))
-            half = self._fill(F.avg_pool2d(even, 2), F.max_pool2d(wide, 2) > 0, sample)
-            grown = bicubic(half, 2)[..., : hole.shape[2], : hole.shape[3]].clamp(-1, 1)
-            return torch.where(hole, grown, pictures)
+            for job, picture in zip(jobs, drawn.split(1), strict=True):
+                row = filled[job.row : job.row + 1]
+                row.copy_(torch.where(job.wanted, job.set_in(picture), row))
+        return torch.where(hole.to(photo.device), filled.to(photo), photo)
+
+    def estimate(self, photo, mask, steps: int = PHOTO_STEPS, scale: float = 1.0) -> float:
+        """About how many seconds it takes to fill these holes, from a batch of tiles it tries."""
+        pictures = as_pictures(photo, self.channels)
+        jobs = self._jobs(pictures, _as_mask(mask, pictures))
+        tiles = sum(self.tiled.count(*job.known.shape[2:]) for job in jobs)
+        tiles *= calls(self.schedule, steps, scale)
+        size, count = self.tiled.size, min(self.tiled.batch, max(tiles, 1))
+        known = torch.zeros(count, self.channels, size, size)
+        hole = torch.zeros(count, 1, size, size, dtype=torch.bool)
+        hole[..., size // 4 : size // 2, size // 4 : size // 2] = True
+        return estimate(self.tiled, self.tell(known, hole)[0], self.channels, tiles)
+
+    def _jobs(self, pictures: Tensor, hole: Tensor) -> list["Job"]:
+        """Each hole of each picture by itself."""
+        core = self._core(hole)
+        return [
+            self._job(row, pictures[row : row + 1], hole[row : row + 1], wanted)
+            for row in range(len(pictures))
+            for wanted in separate(hole[row, 0], core[row, 0], self.tiled.size // 16)
+        ]
+
+    def _core(self, hole: Tensor) -> Tensor:
+        """The pixels of a hole that are so deep in it that the network's tiles don't reach out."""
+        thick = self.tiled.size // 4 * 2 + 1
+        return -F.max_pool2d(-hole.float(), thick, stride=1, padding=thick // 2) > 0
+
+    def _job(self, row: int, picture: Tensor, hole: Tensor, wanted: Tensor) -> "Job":
+        height, width = picture.shape[2:]
+        if self._core(wanted).any() and min(height, width) >= 2 * self.tiled.size:
+            odd = (0, width % 2, 0, height % 2)
+            half = F.avg_pool2d(F.pad(picture, odd, mode="replicate"), 2)
+            halves = (F.max_pool2d(F.pad(m.float(), odd), 2) > 0 for m in (hole, wanted))
+            job = self._job(row, half, *halves)
+
+            def grow(drawn: Tensor) -> Tensor:
+                return bicubic(job.set_in(drawn), 2)[..., :height, :width].clamp(-1, 1)
+
+            return replace(job, wanted=wanted, set_in=grow)
         # Only what lies near the hole is worked on.
-        rows, columns = (hole.any(dim=(0, 1, axis)).nonzero()[:, 0] for axis in (3, 2))
+        reach = self.tiled.size // 2
         near = tuple(
-            slice(max(0, int(found[0]) - size // 2), min(side, int(found[-1]) + 1 + size // 2))
-            for found, side in zip((rows, columns), pictures.shape[2:], strict=True)
+            slice(max(0, int(found[0]) - reach), int(found[-1]) + 1 + reach)
+            for found in (wanted.any(dim=(0, 1, axis)).nonzero()[:, 0] for axis in (3, 2))
         )
-        part, gap = pictures[:, :, *near], hole[:, :, *near]
-        height, width = part.shape[2:]
-        margin = (0, self.tiled.padding(width), 0, self.tiled.padding(height))
+        part, gap = picture[:, :, *near], hole[:, :, *near]
+        high, wide = part.shape[2:]
+        margin = (0, self.tiled.padding(wide), 0, self.tiled.padding(high))
         known = F.pad(part, margin, mode="replicate")
         gap = F.pad(gap.float(), margin, mode="replicate") > 0  # no known pixel copies a hidden one
 
-        pictures = pictures.clone()
-        pictures[:, :, *near] = sample(known, gap)[..., :height, :width]
-        return pictures
+        def paste(drawn: Tensor) -> Tensor:
+            whole = picture.clone()
+            whole[:, :, *near] = drawn[..., :high, :wide]
+            return whole
 
-    def _sample(self, known, hole, scale, steps, seed, progress) -> Tensor:
+        return Job(row, wanted, known, gap, paste)
+
+    def _sample(self, known, hole, x_T, scale, steps, progress) -> Tensor:
         less = 1 - 1 / HOLE_NOISE_SCALING if self.tell is with_hole_and_detail else 0
-        filled = draw_what_lacks(
+        return draw_what_lacks(
             self.tiled,
             self.schedule,
             *self.tell(known, hole),
             mend=lambda pictures: torch.where(hole, pictures, known),
-            channels=self.channels,
+            x_T=x_T,
             scale=scale,
             steps=steps,
-            seed=seed,
             progress=progress,
             soften=lambda noise: noise - less * noise.mean(dim=1, keepdim=True),
         )
-        return torch.where(hole, filled, known)
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One hole to fill: the picture's row in the batch; which pixels are wanted, [1, 1, H, W]; what
+    the network is given, known [1, C, h, w] and hole [1, 1, h, w], of which other holes near by are
+    a part; and what sets [1, C, h, w], drawn, into the picture."""
+
+    row: int
+    wanted: Tensor
+    known: Tensor
+    hole: Tensor
+    set_in: Callable[[Tensor], Tensor]
+
+
+def separate(hole: Tensor, core: Tensor, near: int) -> list[Tensor]:
+    """The holes of a picture, [H, W], one by one, as [1, 1, H, W]: what touches is one hole, and
+    what is thin and lies within 2 * near pixels. core: what is thick of them, [H, W]."""
+    touching, _ = label(hole.numpy(), np.ones((3, 3)))
+    thick = np.unique(touching[core.numpy()])
+    thin = hole.numpy() & ~np.isin(touching, thick)
+    joined = binary_dilation(thin, np.ones((3, 3)), iterations=near) if near else thin
+    groups, count = label(joined, np.ones((3, 3)))
+    found = [touching == number for number in thick]
+    found += [thin & (groups == number) for number in range(1, count + 1)]
+    return [torch.from_numpy(each)[None, None] for each in found]
 
 
 def _as_mask(mask, pictures: Tensor) -> Tensor:
     if isinstance(mask, Image.Image):
         height, width = pictures.shape[2:]
+        mask = flat(upright(mask), "black").convert("L")
         if mask.size != (width, height):
             raise ValueError(
                 f"mask should be as large as the photo, {width}x{height} pixels, but "
                 f"{mask.width}x{mask.height} came."
             )
-        if mask.mode.startswith(("I", "F")):
-            raise ValueError(
-                f"mask should have 8 bits, but one of mode {mask.mode!r} came. "
-                "datasets.photos.open_photo converts it."
-            )
-        mask = mask.convert("L")
         if 0 < mask.getextrema()[1] < 128:
             raise ValueError(
                 "mask should be white, 255, in the hole, but the brightest pixel of the one that "
                 f"came is {mask.getextrema()[1]}."
             )
         return as_tensor(mask) > 0
-    return expect.tensor("mask", mask, (len(pictures), 1, *pictures.shape[2:]), "bool")
+    return expect.tensor("mask", mask, (len(pictures), 1, *pictures.shape[2:]), "bool").cpu()
 
 
-def _white(hole: Tensor) -> Image.Image:
-    return Image.fromarray((hole[0, 0] * 255).byte().numpy())
+def _set_in(photo: Image.Image, filled: Image.Image, hole: Tensor) -> Image.Image:
+    """The photo with the filling in its hole. All other pixels are the very ones that came, in its
+    own mode; where a filling can't be had in that mode, as they look in RGB."""
+    upright_photo, where = upright(photo), hole[0, 0].numpy()
+    if is_deep(photo):
+        values = np.array(upright_photo)
+        grey = np.array(filled.convert("L")) / 255 * largest_value(photo)
+        values[where] = (grey if photo.mode == "F" else grey.round())[where]
+        return finished(Image.fromarray(values), photo)
+    base = upright_photo.convert("LA") if photo.mode == "La" else upright_photo
+    if base.mode in ("1", "P", "PA", "RGBa", "LAB", "HSV"):
+        clear = "A" if base.has_transparency_data else ""
+        base = base.convert(("L" if base.mode == "1" else "RGB") + clear)
+    elif "transparency" in base.info:  # a colour that stands for it
+        base = base.convert("RGBA")
+    white = Image.fromarray((where * 255).astype(np.uint8))
+    return finished(Image.composite(filled.convert(base.mode), base, white), photo)

@@ -1,5 +1,7 @@
 """What enlarging photos and filling holes in them share."""
 
+import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,10 +12,11 @@ from .. import expect
 from ..conditions import Condition
 from ..datasets.photos import crops, photos
 from ..guidance import Tiled, guide
-from ..pictures import as_image, as_tensor
-from ..sampling import dpm_solver, last
+from ..pictures import as_tensor, flat, is_deep, upright
+from ..sampling import dpm_solver, last, timesteps
 from ..schedule import NoiseSchedule
-from .drawing import Progress, start_noise
+from ..unet import ask
+from .drawing import Progress
 
 PHOTO_STEPS = 25  # of the sampler
 
@@ -42,7 +45,9 @@ def photo_batches(recipe: dict, data: Path | None, prepare):
             "--data should be a folder of pictures to train on, such as the train and test parts "
             "of BSDS500, but none was given."
         )
-    return crops(photos(data), recipe["size"], recipe["batch"], prepare, repeats=8)
+    pictures = photos(data, least=recipe["size"])
+    batch = min(recipe["batch"], 8 * len(pictures))
+    return crops(pictures, recipe["size"], batch, prepare, repeats=8)
 
 
 def draw_what_lacks(
@@ -52,35 +57,48 @@ def draw_what_lacks(
     gain: Tensor | float,
     mend: Callable[[Tensor], Tensor],
     *,
-    channels: int,
+    x_T: Tensor,
     scale: float,
     steps: int,
-    seed: int,
     progress: Progress,
     soften: Callable[[Tensor], Tensor] = lambda noise: noise,
 ) -> Tensor:
     """Pictures [B, C, H, W] in [-1, 1], of which the network draws `gain` times what the plain ones
     lack, that are the condition's first planes. mend: puts every guess of the pictures right where
     something is known about them."""
-    plain = condition.image[:, :channels]
+    plain = condition.image[:, : x_T.shape[1]]
 
     def mended(x_0: Tensor) -> Tensor:
         return gain * (mend((plain + x_0 / gain).clamp(-1, 1)) - plain)
 
     guided = guide(tiled, condition, scale)
-    x_T = start_noise(len(plain), tuple(plain.shape[1:]), seed)
     sampler = dpm_solver(lambda x_t, t: soften(guided(x_t, t)), schedule, x_T, steps, mended)
     return (plain + last(iter(progress(sampler))) / gain).clamp(-1, 1)
 
 
+def estimate(tiled: Tiled, condition: Condition, channels: int, tiles: int) -> float:
+    """About how many seconds the network takes for so many tiles, from one call that it tries.
+    condition: of a batch of tiles."""
+    began = time.perf_counter()
+    ask(tiled.network, condition.image[:, :channels], 1, condition)
+    return (time.perf_counter() - began) * tiles / len(condition)
+
+
+def calls(schedule: NoiseSchedule, steps: int, scale: float) -> int:
+    """How often a run asks the network for each tile."""
+    timesteps(schedule, steps)  # says what is wrong with steps
+    return steps * (1 if expect.number("scale", scale) in (0, 1) else 2)
+
+
 def as_pictures(photo, channels: int = 3) -> Tensor:
-    """What came, as [B, C, H, W] in [-1, 1]."""
+    """What came, as [B, C, H, W] in [-1, 1]; an image turned upright and without its transparency,
+    which is put back into what is returned."""
     if isinstance(photo, Image.Image):
-        if photo.mode.startswith(("I", "F")):
-            raise ValueError(
-                f"photo should have 8 bits a colour, but one of mode {photo.mode!r} came. "
-                "datasets.photos.open_photo converts it."
-            )
+        photo = upright(photo)
+        if is_deep(photo):
+            photo = flat(photo)
+        if photo.mode == "La":  # which Pillow converts to nothing else
+            photo = photo.convert("LA")
         return as_tensor(photo.convert("L" if channels == 1 else "RGB"))
     expect.tensor("photo", photo, ("B", channels, "H", "W"))
     if photo.numel() == 0 or not bool((photo.abs() <= 1).all()):
@@ -88,10 +106,24 @@ def as_pictures(photo, channels: int = 3) -> Tensor:
             f"photo should hold pixels in [-1, 1], but {expect.describe(photo)} came, "
             "empty, or with values outside or NaN."
         )
-    return photo.float()
+    return photo.float().cpu()
 
 
-def as_came(pictures: Tensor, photo) -> Tensor | Image.Image:
-    if isinstance(photo, Image.Image):
-        return as_image(pictures[0]).convert("L" if photo.mode in ("1", "L", "LA") else "RGB")
-    return pictures.to(photo)
+def finished(picture: Image.Image, photo: Image.Image) -> Image.Image:
+    """The picture with the photo's colour profile; and a warning of what it no longer carries."""
+    lost = []
+    if picture.mode == photo.mode or picture.mode in ("RGBA", "LA"):
+        picture.info = {k: v for k, v in photo.info.items() if k == "icc_profile"}
+    elif "icc_profile" in photo.info and photo.mode not in ("1", "P"):
+        lost.append("colour profile")
+    if is_deep(photo) and not is_deep(picture):
+        lost.append("bits beyond 8")
+    if photo.mode in ("CMYK", "YCbCr", "LAB", "HSV") and picture.mode != photo.mode:
+        lost.append(f"mode {photo.mode} (it is {picture.mode} now)")
+    if {"exif", "xmp", "XML:com.adobe.xmp", "comment", "photoshop"} & photo.info.keys():
+        lost.append("metadata")
+    if getattr(photo, "n_frames", 1) > 1:
+        lost.append("further pictures")
+    if lost:
+        warnings.warn(f"not kept of the photo: its {', its '.join(lost)}.", stacklevel=3)
+    return picture

@@ -1,6 +1,5 @@
 """Photos enlarged four times."""
 
-import time
 from functools import partial
 from pathlib import Path
 
@@ -12,16 +11,26 @@ from torch import Tensor, nn
 from .. import expect
 from ..conditions import Condition
 from ..guidance import Tiled
-from ..pictures import back_project, bicubic, known_detail, shrink, stored
-from ..sampling import timesteps
+from ..pictures import (
+    as_image,
+    back_project,
+    bicubic,
+    is_deep,
+    known_detail,
+    shrink,
+    stored,
+    upright,
+)
 from ..schedule import NoiseSchedule
-from .drawing import Progress, build_schedule, build_unet
+from .drawing import Progress, build_schedule, build_unet, start_noise
 from .photo import (
     PHOTO_STEPS,
     RECIPE,
-    as_came,
     as_pictures,
+    calls,
     draw_what_lacks,
+    estimate,
+    finished,
     photo_batches,
     with_network,
 )
@@ -127,6 +136,8 @@ class Scaler:
         project: keep every guess in agreement with the photo, see back_project. noise_scaling: what
         the predicted noise is divided by; the larger, the more detail, and at last grain.
         """
+        if isinstance(photo, Image.Image):
+            return self._image(photo, scale, steps, seed, project, noise_scaling, progress)
         low = as_pictures(photo)
         expect.number("noise_scaling", noise_scaling, 0.5, 2)
         height, width = (self.factor * side for side in low.shape[2:])
@@ -137,27 +148,36 @@ class Scaler:
             self.schedule,
             *self.tell(low),
             mend=lambda pictures: back_project(pictures, low) if project else pictures,
-            channels=3,
+            x_T=start_noise(len(low), (3, *(self.factor * side for side in low.shape[2:])), seed),
             scale=scale,
             steps=steps,
-            seed=seed,
             progress=progress,
             soften=lambda noise: noise / noise_scaling,
         )
-        return as_came(large[..., :height, :width], photo)
+        return large[..., :height, :width].to(photo)
+
+    def _image(self, photo: Image.Image, *settings) -> Image.Image:
+        """In greyscale if it came without colours, and with its transparency, made as large."""
+        if is_deep(photo):
+            raise ValueError(
+                f"photo should have 8 bits a colour, but one of mode {photo.mode!r} came. "
+                "datasets.photos.open_photo converts it."
+            )
+        large = as_image(self.enlarge(as_pictures(photo), *settings)[0])
+        if photo.mode in ("1", "L", "LA", "La"):
+            large = large.convert("L")
+        if photo.has_transparency_data:
+            alpha = upright(photo).convert("RGBA").getchannel("A")
+            large.putalpha(alpha.resize(large.size, Image.Resampling.BICUBIC))
+        return finished(large, photo)
 
     def estimate(
         self, height: int, width: int, steps: int = PHOTO_STEPS, scale: float = 1.0
     ) -> float:
         """About how many seconds it takes to enlarge a photo of this size, from one batch of tiles
         that it tries."""
-        timesteps(self.schedule, steps)  # says what is wrong with steps
-        expect.number("scale", scale)
-        tiles = steps * (1 if scale in (0, 1) else 2)
-        for side in (self.factor * height, self.factor * width):
-            tiles *= (side + self.tiled.padding(side) - self.tiled.size) // self.tiled.stride + 1
+        tiles = calls(self.schedule, steps, scale)
+        tiles *= self.tiled.count(self.factor * height, self.factor * width)
         side = self.tiled.size // self.factor
         condition, _ = self.tell(torch.zeros(min(self.tiled.batch, tiles), 3, side, side))
-        began = time.perf_counter()
-        self.tiled.network(condition.image[:, :3], 1, condition)
-        return (time.perf_counter() - began) * tiles / len(condition)
+        return estimate(self.tiled, condition, 3, tiles)
