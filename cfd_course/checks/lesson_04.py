@@ -11,10 +11,11 @@ from . import Exercise
 from . import points as points
 
 _schedule = NoiseSchedule.cosine(1000)
+_coarse = NoiseSchedule.linear(10, 0.05, 0.6)
 
 
-def _pictures(seed: int):
-    return torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(seed))
+def _random(seed: int, *shape: int):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 # --- training_step ---
@@ -44,16 +45,17 @@ class _Network(nn.Module):
         return h if condition is None else h + self.label(condition.tokens)[..., None]
 
 
-def _training_case(seed: int, optimizer):
+def _training_case(seed: int, optimizer, schedule, labels: list[int], times: list[int]):
     """The arguments of the second step. The first is behind us: its gradients are still there."""
+    shape = (len(labels), 1, 4, 3 + seed)
 
     def case():
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = _Network()
-        condition = Condition(tokens=torch.tensor([[3], [1], [4]]))
-        t = torch.tensor([900, 300, 20])
-        rest = (_schedule, _pictures(seed), condition, t, _pictures(seed + 1))
+        condition = Condition(tokens=torch.tensor(labels)[:, None])
+        x_0, noise = _random(seed, *shape), _random(seed + 1, *shape)
+        rest = schedule, x_0, condition, torch.tensor(times), noise
         chosen = optimizer(network.parameters())
         _train_once(network, chosen, *rest)
         return network, chosen, *rest
@@ -111,12 +113,39 @@ def _absolute(network, schedule, x_0, condition, t, noise):
     return F.l1_loss(_guess(network, schedule, x_0, condition, t, noise), noise)
 
 
+def _full_noise(network, schedule, x_0, condition, t, noise):
+    return F.mse_loss(network(x_0 + noise, t, condition), noise)
+
+
+def _rooted(*arguments):
+    return training.noise_loss(*arguments).sqrt()
+
+
+def _summed_by_picture(network, schedule, x_0, condition, t, noise):
+    return _summed(network, schedule, x_0, condition, t, noise) / len(x_0)
+
+
+def _stepped_twice(network, optimizer, *rest):
+    loss = _train_once(network, optimizer, *rest)
+    optimizer.step()
+    return loss
+
+
+def _asked_again(network, optimizer, *rest):
+    _train_once(network, optimizer, *rest)
+    return training.noise_loss(network, *rest).item()
+
+
 _train_once = training_step
 training_step = Exercise(
     reference=training_step,
     cases=[
-        _training_case(0, lambda weights: torch.optim.SGD(weights, 0.2)),
-        _training_case(10, lambda weights: torch.optim.AdamW(weights, 0.05)),
+        _training_case(
+            0, lambda weights: torch.optim.SGD(weights, 0.2), _schedule, [3, 1, 4], [900, 300, 20]
+        ),
+        _training_case(
+            2, lambda weights: torch.optim.AdamW(weights, 0.05), _coarse, [5, 9], [10, 1]
+        ),
     ],
     mistakes=[
         (
@@ -142,6 +171,34 @@ training_step = Exercise(
             "The network learns rightly, but a tensor comes back, and with it the whole record of "
             "how it was computed: keep a few thousand of those and the memory is full. A plain "
             "number was asked for.",
+        ),
+        (
+            _stepped(
+                lambda *rest: 2 * training.noise_loss(*rest), returned=lambda loss: loss.item() / 2
+            ),
+            "The loss is right, but the weights moved by another gradient than that of the loss.",
+        ),
+        (
+            _stepped(_full_noise),
+            "The noise is added at full strength whatever t is: make x_t as in lesson 01.",
+        ),
+        (
+            _stepped(_rooted),
+            "You take the root of the mean. The mean of the squares itself was asked for.",
+        ),
+        (
+            _stepped(_summed_by_picture),
+            "You add the errors of a picture up: larger pictures give a larger loss, and a larger "
+            "step. The mean over all values was asked for.",
+        ),
+        (
+            _stepped_twice,
+            "The optimizer makes two steps for one gradient.",
+        ),
+        (
+            _asked_again,
+            "The network learns rightly, but the loss is that of the network after its step. Keep "
+            "the number that was differentiated.",
         ),
         (
             _stepped(_clean_input),
@@ -183,7 +240,7 @@ def _averaging_case(seed: int, decay: float):
     def case():
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            average, network = nn.Linear(3, 2), nn.Linear(3, 2)
+            average, network = (nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 4)) for _ in "an")
         return average.requires_grad_(False), network, decay
 
     return case
@@ -219,7 +276,7 @@ def _first_only(average, network, decay):
 
 update_average = Exercise(
     reference=training.update_average,
-    cases=[_averaging_case(0, 0.9), _averaging_case(1, 0.75), _averaging_case(2, 0.0)],
+    cases=[_averaging_case(0, 0.9), _averaging_case(1, 0.725), _averaging_case(2, 0.0)],
     mistakes=[
         (
             lambda average, network, decay: None,
@@ -278,10 +335,19 @@ def ddpm_step(schedule, x_t, t, noise, fresh):
     return mean + variance.sqrt() * fresh
 
 
+def _sampling_case(seed: int, schedule, t: int, *shape: int):
+    x_t, noise, fresh = (_random(seed + i, *shape) for i in range(3))
+    return schedule, x_t, t, noise, fresh
+
+
 _sampling_cases = [
-    lambda: (_schedule, _pictures(0), 600, _pictures(1), _pictures(2)),
-    lambda: (NoiseSchedule.linear(1000), _pictures(3), 40, _pictures(4), _pictures(5)),
-    lambda: (_schedule, _pictures(6), 1, _pictures(7), _pictures(8)),
+    lambda: _sampling_case(0, _schedule, 600, 3, 1, 4, 5),
+    lambda: _sampling_case(3, NoiseSchedule.linear(1000), 40, 2, 3, 5, 4),
+    lambda: _sampling_case(6, _schedule, 1, 1, 2, 3, 4),
+    # Ten coarse steps: on a thousand fine ones what belongs to t and to t - 1 is nearly alike.
+    lambda: _sampling_case(9, _coarse, 6, 4, 2),
+    lambda: _sampling_case(12, _coarse, 10, 5, 1, 2, 3),
+    lambda: _sampling_case(15, _coarse, 2, 2, 3),
 ]
 
 
@@ -320,10 +386,20 @@ def _swapped_posterior(schedule, x_t, t, noise, fresh):
     return mean + variance.sqrt() * fresh
 
 
-def _mean_with_alpha_bar(schedule, x_t, t, noise, fresh):
-    beta, alpha_bar = schedule.betas[t].to(x_t), schedule.alpha_bars[t].to(x_t)
-    mean = (x_t - beta / (1 - alpha_bar).sqrt() * noise) / alpha_bar.sqrt()
-    return mean + _posterior(schedule, x_t, t, noise)[1].sqrt() * fresh
+def _printed(
+    share=lambda beta, alpha, bar: beta / (1 - bar).sqrt(),
+    fainter=lambda alpha, bar: alpha.sqrt(),
+    early=0,
+):
+    """DDPM algorithm 2 with another share of the noise taken away, or divided by something else."""
+
+    def answer(schedule, x_t, t, noise, fresh):
+        tables = schedule.betas[t - early], schedule.alphas[t], schedule.alpha_bars[t]
+        beta, alpha, bar = (number.to(x_t) for number in tables)
+        mean = (x_t - share(beta, alpha, bar) * noise) / fainter(alpha, bar)
+        return mean + _posterior(schedule, x_t, t, noise)[1].sqrt() * fresh
+
+    return answer
 
 
 ddpm_reference = ddpm_step
@@ -376,7 +452,37 @@ ddpm_step = Exercise(
             "posterior's arguments.",
         ),
         (
-            _mean_with_alpha_bar,
+            _printed(fainter=lambda alpha, bar: 1),
+            "The noise is taken away rightly, but the step forgets to brighten: each step forwards "
+            "made the picture a little fainter.",
+        ),
+        (
+            _printed(lambda beta, alpha, bar: beta),
+            "Too little noise is taken away: beta alone is the share of one step, and what it is "
+            "a share of is missing.",
+        ),
+        (
+            _printed(lambda beta, alpha, bar: beta / (1 - bar)),
+            "The share of the noise that you take away has a root missing below the line.",
+        ),
+        (
+            _printed(lambda beta, alpha, bar: beta / bar.sqrt()),
+            "Below the line of the noise's share stands the picture's weight, where the noise's "
+            "belongs.",
+        ),
+        (
+            _printed(early=1),
+            "beta is that of the step before: all tables are indexed by t itself.",
+        ),
+        (
+            lambda schedule, x_t, t, noise, fresh: (
+                _posterior(schedule, x_t, t, noise)[0] + schedule.betas[t].to(x_t) * fresh
+            ),
+            "The mean is right. The fresh noise is multiplied by beta, which is a variance, "
+            "that of a step forwards.",
+        ),
+        (
+            _printed(fainter=lambda alpha, bar: bar.sqrt()),
             "At t = 600 your picture is far too bright: one step is undone with the product of all "
             "the steps.",
         ),
@@ -429,12 +535,18 @@ def _ddim_ancestral_mean(schedule, x_t, t, s, noise):
     return schedule.posterior(schedule.predict_x0(x_t, t, noise), x_t, t, s)[0]
 
 
+def _ddim_case(seed: int, schedule, t: int, s: int, *shape: int):
+    return schedule, _random(seed, *shape), t, s, _random(seed + 1, *shape)
+
+
 ddim_step = Exercise(
     reference=ddim_step,
     cases=[
-        lambda: (_schedule, _pictures(0), 600, 400, _pictures(1)),
-        lambda: (NoiseSchedule.linear(1000), _pictures(2), 350, 349, _pictures(3)),
-        lambda: (_schedule, _pictures(4), 50, 0, _pictures(5)),
+        lambda: _ddim_case(0, _schedule, 600, 400, 3, 1, 4, 5),
+        lambda: _ddim_case(2, NoiseSchedule.linear(1000), 350, 349, 2, 3, 5, 4),
+        lambda: _ddim_case(4, _schedule, 50, 0, 1, 2, 3, 4),
+        lambda: _ddim_case(6, _coarse, 10, 7, 4, 2),
+        lambda: _ddim_case(8, _coarse, 6, 1, 5, 1, 2, 3),
     ],
     mistakes=[
         (
@@ -466,6 +578,28 @@ ddim_step = Exercise(
         (
             _mixed(_root, lambda share: 1),
             "The noise comes back at full strength, even at s = 0, where none should be left.",
+        ),
+        (
+            _mixed(_root, lambda share: 0),
+            "The picture has the right weight, but no noise comes back: at s > 0 x_s has some.",
+        ),
+        (
+            _mixed(_root, lambda share: 1 - share.sqrt()),
+            "The noise's weight is 1 minus the picture's weight. It is their squares that add up "
+            "to 1.",
+        ),
+        (
+            _mixed(lambda share: 1, _root_of_rest),
+            "The guess of the picture comes in at full strength: at s > 0 it should be fainter.",
+        ),
+        (
+            _mixed(lambda share: share, _root_of_rest),
+            "The noise's weight is right, the picture's too small: it is a variance.",
+        ),
+        (
+            _mixed(_root, _root_of_rest, to=lambda t, s: max(s, 1)),
+            "At s = 0 a little noise is left: the last step arrives at the clean picture, and the "
+            "table has a row for it.",
         ),
         (
             _ddim_from_x_t,

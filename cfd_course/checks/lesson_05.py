@@ -10,38 +10,49 @@ from ..conditions import with_null_image as _with_null_image
 from ..conditions import with_null_token as _with_null_token
 from . import Exercise, NotYet
 from . import points as points
+from .coins import left_to_chance, no_pattern
 
 _COUNT = 20_000  # examples, so that a share is known to within about 0.01
+_MANY = 200_000  # so that it is known to within about 0.002
 
 
-def _batch() -> Condition:
-    """Every fourth example is absent from the start."""
+def _batch(count: int = _COUNT) -> Condition:
+    """Every fourth example is absent from the start; of very many, none."""
     random = torch.Generator().manual_seed(0)
     return Condition(
-        image=torch.rand(_COUNT, 1, 1, 2, generator=random) + 0.1,
-        tokens=torch.randint(1, 10, (_COUNT, 2), generator=random),
-        mask=torch.rand(_COUNT, 2, generator=random) < 0.8,
-        present=torch.arange(_COUNT) % 4 > 0,
+        image=torch.rand(count, 1, 1, 1, generator=random) + 0.1,
+        tokens=torch.randint(1, 10, (count, 2), generator=random),
+        mask=torch.rand(count, 2, generator=random) < 0.8,
+        present=(torch.arange(count) % 4 > 0) | (count == _MANY),
     )
 
 
 def _seen(arguments, result):
     """What matters of a dropped batch, whatever random numbers it was made with."""
+    condition, probability, generator = arguments
+    count = len(condition)
     if result is None:
         return None
-    if isinstance(result, torch.Tensor) and result.shape == (_COUNT,):
+    if isinstance(result, torch.Tensor) and result.shape == (count,):
         return "a row"
     if not isinstance(result, Condition):
         raise NotYet(f"A Condition should come back, but {expect.describe(result)} did.")
-    condition, probability, generator = arguments
-    before = _batch()
-    expect.tensor("present", result.present, (_COUNT,), "bool")
-    share = float(1 - result.present[before.present].float().mean())
-    alike = 0 < probability < 1 and share in (0, 1)
+    before = _batch(count)
+    expect.tensor("present", result.present, (count,), "bool")
+    hidden = ~result.present[before.present]
+    share, steps = float(hidden.float().mean()), 20 if count < _MANY else 200
+    some = 0 < share < 1
+    alike = 0 < probability < 1 and not some
     fresh = torch.Generator().manual_seed(generator.initial_seed())
     return {
-        "of the told examples it hides": "all or none" if alike else f"{5 * round(20 * share)}%",
+        "of the told examples it hides": "all or none"
+        if alike
+        else f"{round(steps * share) / steps:.1%}",
         "absent examples stay absent": not bool(result.present[~before.present].any()),
+        "each example has a coin of its own": not some or count == _MANY or no_pattern(hidden),
+        "how many are hidden is left to chance": not some
+        or count < _MANY
+        or left_to_chance(hidden, probability),
         **{f"its {name}": _fate(name, before, result) for name in ("image", "tokens", "mask")},
         "the condition that came in is as it was": torch.equal(condition.present, before.present)
         and torch.equal(condition.tokens, before.tokens)
@@ -125,6 +136,29 @@ def _row_only(condition, probability, generator):
     return condition.present & ~_dropped(condition, probability, generator)
 
 
+def _by(coins):
+    """Hides those for whom coins(count, probability, generator) says so."""
+
+    def wrong(condition, probability, generator):
+        hidden = coins(len(condition), probability, generator)
+        return replace(condition, present=condition.present & ~hidden)
+
+    return wrong
+
+
+def _shared(count, probability, generator):
+    coins = torch.rand((count + 1) // 2, generator=generator) < probability
+    return coins.repeat_interleave(2)[:count]
+
+
+def _exactly(count, probability, generator):
+    return torch.randperm(count, generator=generator) < round(probability * count)
+
+
+def _whole_percent(count, probability, generator):
+    return torch.randint(100, (count,), generator=generator) < int(100 * probability)
+
+
 drop = Exercise(
     reference=Condition.drop,
     cases=[
@@ -132,6 +166,8 @@ drop = Exercise(
         lambda: (_batch(), 0.35, torch.Generator().manual_seed(2)),
         lambda: (_batch(), 0.0, torch.Generator().manual_seed(3)),
         lambda: (_batch(), 1.0, torch.Generator().manual_seed(4)),
+        lambda: (_batch(100_000), 0.004, torch.Generator().manual_seed(5)),
+        lambda: (_batch(_MANY), 0.125, torch.Generator().manual_seed(6)),
     ],
     mistakes=[
         (
@@ -143,6 +179,21 @@ drop = Exercise(
             _kept,
             "With probability 0.1 yours hides nine examples in ten. The probability is the chance "
             "of being hidden, not of being told.",
+        ),
+        (
+            _by(_shared),
+            "Neighbours share a coin: of two examples beside each other both are hidden or "
+            "neither is. Each example needs its own.",
+        ),
+        (
+            _by(_exactly),
+            "It always hides the same number of examples, as if drawn from an urn without putting "
+            "back: whether one is hidden depends on the others. Independent coins hide now a few "
+            "more, now a few fewer.",
+        ),
+        (
+            _by(_whole_percent),
+            "The probability is cut to whole percents: one of 0.004 hides nobody.",
         ),
         *[
             (
@@ -250,6 +301,10 @@ def _image_added(image, present, null):
     return torch.cat([image + absent * null[:, None, None], 1 - absent], dim=1)
 
 
+def _null_everywhere(image, present, null):
+    return torch.cat([image + null[:, None, None], _plane(image, present)], dim=1)
+
+
 def _image_swapped(image, present, null):
     seen = _with_null_image(image, ~present, null)[:, :-1]
     return torch.cat([seen, _plane(image, present)], dim=1)
@@ -267,12 +322,12 @@ with_null_image = Exercise(
     reference=_with_null_image,
     cases=[
         lambda: (
-            _random(4, 3, 2, 2, seed=1),
-            torch.tensor([True, False, True, False]),
+            2 * _random(4, 3, 2, 3, seed=1),  # as wide as there are channels
+            torch.tensor([False, True, True, False]),
             _null(0.5, -0.25, 2.0),
         ),
         lambda: (_random(2, 1, 3, 5, seed=2), torch.tensor([False, True]), _null(0.7)),
-        lambda: (_random(2, 2, 1, 1, seed=3), torch.tensor([True, True]), _null(1.0, 1.0)),
+        lambda: (_random(3, 2, 4, 1, seed=3), torch.tensor([True] * 3), _null(1.5, 0.3)),
     ],
     mistakes=[
         (
@@ -298,6 +353,11 @@ with_null_image = Exercise(
             _image_added,
             "The hidden picture still shines through: the null is added to it. An absent picture "
             "must leave no trace.",
+        ),
+        (
+            _null_everywhere,
+            "The null is added to every picture, present or absent: present ones should stay as "
+            "they are, and absent ones leave no trace.",
         ),
         (
             _image_swapped,
@@ -354,6 +414,10 @@ def _token_replaced(tokens, mask, present, null):
     return torch.where(present[:, None, None], tokens, null), mask
 
 
+def _token_added(tokens, mask, present, null):
+    return _with_null_token(tokens + null, mask, present, null)
+
+
 def _token_zeroed(tokens, mask, present, null):
     return _with_null_token(tokens * (mask & present[:, None])[..., None], mask, present, null)
 
@@ -365,13 +429,19 @@ with_null_token = Exercise(
             _random(4, 3, 2, seed=4),
             torch.tensor([[1, 1, 1], [1, 0, 0], [1, 1, 0], [1, 1, 0]]).bool(),
             torch.tensor([True, True, False, True]),
-            _null(5.0, -5.0),
+            _null(5.0, -5.5),
         ),
         lambda: (
             _random(2, 1, 4, seed=5),
             torch.ones(2, 1, dtype=torch.bool),
             torch.tensor([False, False]),
-            _null(0.0, 1.0, 2.0, 3.0),
+            _null(0.0, 1.25, 2.0, 3.0),
+        ),
+        lambda: (
+            _random(3, 5, 3, seed=6),
+            torch.arange(5) < torch.tensor([2, 5, 1])[:, None],
+            torch.tensor([False, True, True]),
+            _null(0.4, -1.3, 2.1),
         ),
     ],
     mistakes=[
@@ -410,6 +480,11 @@ with_null_token = Exercise(
             _token_replaced,
             "Yours writes the null over the absent tokens, and no row gets longer. What was asked "
             "for is one more token, in front of all the others, for everybody.",
+        ),
+        (
+            _token_added,
+            "The null stands in front, as it should, but it is also added to every other token. "
+            "Leave those as they are.",
         ),
         (
             _token_zeroed,

@@ -2,12 +2,13 @@
 
 import torch
 
+from .. import expect
 from ..conditions import Condition
 from ..guidance import guide as _guide
 from ..guidance import paper_scale as _paper_scale
 from ..sampling import clip_guess as _clip_guess
 from ..schedule import NoiseSchedule
-from . import Exercise, _difference
+from . import Exercise, NotYet, _difference
 from . import points as points
 
 
@@ -25,24 +26,35 @@ class _Network:
             )
         label = torch.where(condition.present, condition.tokens[:, 0].float(), -2.0)
         times = torch.as_tensor(t).float().expand(len(x_t)) / 1000
-        return x_t.sin() + (label * (1 + times))[:, None]
+        told = (label * (1 + times)).reshape(-1, *[1] * (x_t.ndim - 1))
+        return 2 * x_t.sin() + told * (2 * x_t).cos()
 
 
-def _case(scale, seed):
+def _case(scale, *labels):
     def arguments():
-        tokens = torch.tensor([[3], [1], [4]])
-        return _Network(), Condition(tokens=tokens), scale
+        return _Network(), Condition(tokens=torch.tensor(labels)[:, None]), scale
 
     return arguments
 
 
 def _use(arguments, denoise):
-    """What the denoiser returns, and how many calls of the network that took."""
+    """What the denoiser returns for pictures and for points, at two times, and how many calls of
+    the network that took."""
     if denoise is None:
         return None
-    network = arguments[0]
-    x_t = torch.randn(3, 5, generator=torch.Generator().manual_seed(7))
-    return {"noise": denoise(x_t, 400), "calls of the network": len(network.batches)}
+    if not callable(denoise):
+        raise NotYet(
+            "A denoiser should come back, a function of x_t and t that a sampler calls later, but "
+            f"{expect.describe(denoise)} did. Return the function itself, without calling it."
+        )
+    network, condition, _ = arguments
+    random = torch.Generator().manual_seed(7)
+    seen = {}
+    for t, shape in ((400, (5,)), (9, (2, 3, 4))):
+        x_t = torch.randn(len(condition), *shape, generator=random)
+        seen[f"noise at t = {t}"] = denoise(x_t, t)
+        seen[f"calls of the network up to t = {t}"] = len(network.batches)
+    return seen
 
 
 def _predictions(network, condition, x_t, t):
@@ -57,6 +69,18 @@ def _combined(formula):
         return lambda x_t, t: formula(*_predictions(network, condition, x_t, t), scale)
 
     return guide
+
+
+def _resized(noise, like, size):
+    return noise * size(like) / size(noise)
+
+
+def _deviation_of_all(x):
+    return x.std()
+
+
+def _deviation_of_each(x):
+    return x.flatten(1).std(1).reshape(-1, *[1] * (x.ndim - 1))
 
 
 def _paired(pictures, halves):
@@ -116,7 +140,13 @@ def _zero_for_null(network, condition, scale):
 
 guide = Exercise(
     reference=_guide,
-    cases=[_case(3.0, 0), _case(1.5, 1), _case(-2.0, 2)],
+    cases=[
+        _case(2.75, 3, 1, 4),
+        _case(1.5, 5, 9),
+        _case(-2.25, 2, 6, 5, 3),
+        _case(0.0, 7),
+        _case(0.4, 8, 1, 0),
+    ],
     observe=_use,
     mistakes=[
         (
@@ -134,6 +164,36 @@ guide = Exercise(
             "It pushes away from the condition: at scale 1 it does not give the conditional "
             "prediction back.",
         ),
+        (
+            _combined(lambda null, told, scale: scale * told + (scale - 1) * null),
+            "The two weights should add up to 1 at every scale, and yours add up to 2 s - 1. A "
+            "sign before the unconditional prediction is wrong.",
+        ),
+        (
+            _combined(lambda null, told, scale: null + (scale - 1) * (told - null)),
+            "Yours is one behind: at scale 1 it is still the unconditional prediction.",
+        ),
+        *[
+            (
+                _combined(lambda null, told, scale, cut=cut: null + cut(scale) * (told - null)),
+                "The scale is cut to a whole number: with yours 1.5 is the same as a number next "
+                "to it.",
+            )
+            for cut in (int, round)
+        ],
+        *[
+            (
+                _combined(
+                    lambda null, told, scale, size=size: _resized(
+                        null + scale * (told - null), told, size
+                    )
+                ),
+                "The guided noise is brought back to the size of the conditional prediction. Some "
+                "do that against washed out pictures (rescaled guidance); the formula here "
+                "doesn't.",
+            )
+            for size in (_deviation_of_all, _deviation_of_each, torch.Tensor.norm)
+        ],
         (
             _combined(lambda null, told, scale: null + scale * told),
             "At scale 1 it should give the conditional prediction alone, but yours is the sum of "
@@ -191,7 +251,7 @@ guide = Exercise(
 
 paper_scale = Exercise(
     reference=_paper_scale,
-    cases=[lambda: (0.0,), lambda: (3.0,), lambda: (-1.0,), lambda: (0.5,)],
+    cases=[lambda w=w: (w,) for w in (0.0, 3.0, -1.0, 0.5, 12.7, -1.6)],
     mistakes=[
         (lambda w: w, "At w = 0 the paper has the plain conditional network; yours has scale 0."),
         (
@@ -222,11 +282,11 @@ paper_scale = Exercise(
 _schedule = NoiseSchedule.cosine(1000)
 
 
-def _clip_case(t, clip, seed):
+def _clip_case(t, clip, seed, *shape, schedule=_schedule, size=1.5):
     def arguments():
         random = torch.Generator().manual_seed(seed)
-        x_t, noise = torch.randn(2, 2, 1, 4, 4, generator=random)
-        return _schedule, 1.5 * x_t, t, noise, clip
+        x_t, noise = torch.randn(2, *shape, generator=random)
+        return schedule, size * x_t, t, noise, clip
 
     return arguments
 
@@ -280,7 +340,14 @@ def _other_noise(got, wanted):
 
 clip_guess = Exercise(
     reference=_clip_guess,
-    cases=[_clip_case(600, 1.0, 0), _clip_case(950, 1.0, 1), _clip_case(300, 0.5, 2)],
+    cases=[
+        _clip_case(600, 1.0, 0, 2, 1, 4, 5),
+        _clip_case(950, 1.0, 1, 3, 2, 5, 4),
+        _clip_case(300, 0.5, 2, 1, 3, 4, 2),
+        _clip_case(6, 1.7, 3, 4, 2, schedule=NoiseSchedule.linear(10, 0.05, 0.6)),
+        _clip_case(10, 0.75, 4, 5, 3, schedule=NoiseSchedule.cosine(10)),
+        _clip_case(20, 3.0, 5, 2, 3, size=0.5),  # nothing to clip
+    ],
     mistakes=[
         (
             _noise_kept,

@@ -6,7 +6,7 @@ from torch import Tensor
 from .. import expect
 from ..metrics import frechet_distance as _frechet_distance
 from ..metrics import precision_recall as _precision_recall
-from . import Exercise
+from . import Exercise, NotYet
 from . import points as points
 
 
@@ -92,6 +92,17 @@ frechet_distance = Exercise(
             ),
             "You take the root of each entry. The root of a matrix is another matrix, which "
             "multiplied with itself gives the first.",
+        ),
+        (
+            _from_moments(
+                lambda apart, c, d: (
+                    apart.square().sum()
+                    + (c + d).trace()
+                    - 2 * torch.linalg.eigvals(c * d).real.clamp(min=0).sqrt().sum()
+                )
+            ),
+            "You multiply the two covariances entry by entry. The formula's product is that of "
+            "matrices.",
         ),
         (
             _from_moments(
@@ -265,8 +276,14 @@ _interval_scale.__name__ = "interval_scale"
 
 def _values(arguments, scale_at):
     """The scales at both borders and around them."""
+    if scale_at is None:
+        return None
     if not callable(scale_at):
-        return scale_at
+        raise NotYet(
+            "A number came back. guide needs something that it can call with t at every step."
+            if isinstance(scale_at, (int, float))
+            else f"A function of t should come back, but {expect.describe(scale_at)} did."
+        )
     _, low, high = arguments
     times = sorted({1, low - 1, low, low + 1, (low + high) // 2, high - 1, high, high + 1, 1000})
     times = [t for t in times if 1 <= t <= 1000]
@@ -281,9 +298,11 @@ def _made_of(rule):
 interval_scale = Exercise(
     reference=_interval_scale,
     cases=[
-        lambda: (3.0, 200, 800),
-        lambda: (5.0, 100, 300),
+        lambda: (2.75, 200, 800),
+        lambda: (5.5, 100, 300),
         lambda: (0.5, 600, 900),
+        lambda: (-1.5, 1, 40),
+        lambda: (7.25, 990, 1000),
     ],
     observe=_values,
     mistakes=[
@@ -328,6 +347,10 @@ interval_scale = Exercise(
         (
             _made_of(lambda t, scale, low, high: scale if t <= high else 1.0),
             "It is strong down to the clean picture: `low` is not used.",
+        ),
+        (
+            _made_of(lambda t, scale, low, high: int(scale) if low <= t <= high else 1.0),
+            "The scale is cut to a whole number inside the interval.",
         ),
         (
             _made_of(lambda t, scale, low, high: 1 + scale if low <= t <= high else 1.0),

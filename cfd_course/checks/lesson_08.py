@@ -1,13 +1,16 @@
 """Lesson 08, super-resolution: concatenate, condition_features, back_project."""
 
+import functools
+
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from ..conditions import with_null_image
 from ..datasets.photos import back_project as _back_project
 from ..datasets.photos import bicubic, shrink
 from ..unet import Unet
-from . import Exercise
+from . import Exercise, NotYet
 from . import points as points
 
 
@@ -71,15 +74,15 @@ concatenate = Exercise(
     reference=_concatenate,
     cases=[
         lambda: (
-            _random(4, 3, 2, 2, seed=1),
-            _random(4, 3, 2, 2, seed=2),
-            torch.tensor([True, False, True, False]),
+            2 * _random(4, 3, 2, 5, seed=1),
+            2 * _random(4, 3, 2, 5, seed=2),
+            torch.tensor([False, True, True, False]),
             torch.tensor([0.5, -0.25, 2.0], requires_grad=True),
         ),
         lambda: (
-            _random(2, 1, 3, 5, seed=3),
-            _random(2, 1, 3, 5, seed=4),
-            torch.tensor([False, True]),
+            _random(3, 4, 6, 5, seed=3),
+            _random(3, 1, 6, 5, seed=4),
+            torch.tensor([False, True, True]),
             torch.tensor([0.7], requires_grad=True),
         ),
     ],
@@ -136,17 +139,33 @@ concatenate = Exercise(
 def _network(seed: int, patch: int = 2, channels: tuple[int, ...] = (8, 16, 24)) -> Unet:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Unet(
+        unet = Unet(
             channels=channels, condition_channels=3, inject="levels", attention=(), patch=patch
+        )
+    for number, level in enumerate(unet.condition_levels):
+        level.register_forward_pre_hook(functools.partial(_refuse_other_channels, number))
+    return unet
+
+
+def _refuse_other_channels(number: int, level: nn.Conv2d, inputs) -> None:
+    """In words, where PyTorch would speak of the sizes of weights."""
+    came = inputs[0].shape[1]
+    if came != level.in_channels:
+        why = "takes what the layer before it returns, bent by SiLU"
+        if number == 0:
+            why = "takes the picture with each patch of pixels folded into channels"
+        raise NotYet(
+            f"Layer {number} of unet.condition_levels {why}: {level.in_channels} channels. "
+            f"Yours gave it {came}."
         )
 
 
-def _chain(unet, seen, *, fold=True, before=0, kept_bent=False):
+def _chain(unet, seen, *, fold=True, before=0, kept_bent=False, bend=F.silu):
     """The way through the layers, bent by SiLU `before` layer 1 (as it should be: 0, before every
     layer but the first) or elsewhere."""
     features, h = [], F.pixel_unshuffle(seen, unet.patch) if fold else seen
     for number, level in enumerate(unet.condition_levels):
-        h = level(F.silu(h) if number > before else h)
+        h = level(bend(h) if number > before else h)
         if kept_bent:
             h = F.silu(h)
         features.append(h)
@@ -155,6 +174,10 @@ def _chain(unet, seen, *, fold=True, before=0, kept_bent=False):
 
 def _not_bent(unet, seen):
     return _chain(unet, seen, before=len(unet.condition_levels))
+
+
+def _bent_by_relu(unet, seen):
+    return _chain(unet, seen, bend=F.relu)
 
 
 def _bent_before_the_first(unet, seen):
@@ -190,14 +213,19 @@ def _shrunk_fold(unet, seen):
 condition_features = Exercise(
     reference=Unet.condition_features,
     cases=[
-        lambda: (_network(1), _random(2, 4, 16, 8, seed=5)),
-        lambda: (_network(2, channels=(8, 24)), _random(1, 4, 8, 8, seed=6)),
+        lambda: (_network(1), 2 * _random(2, 4, 16, 8, seed=5)),
+        lambda: (_network(2, patch=4, channels=(8, 24)), _random(3, 4, 8, 16, seed=6)),
     ],
     mistakes=[
         (
             _not_bent,
             "There is nothing between one layer and the next: convolutions in a row are together "
             "one convolution. Something must bend the values between them.",
+        ),
+        (
+            _bent_by_relu,
+            "You bend the values with ReLU in place of SiLU. Near 0 the two differ: SiLU lets a "
+            "little of what is negative through.",
         ),
         (
             _bent_before_the_first,

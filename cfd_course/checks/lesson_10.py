@@ -70,15 +70,17 @@ def _without_repeats(captions):
 def _what_the_condition_holds(arguments, result):
     if not isinstance(result, Condition):
         return result
-    return {"tokens": result.tokens, "mask": result.mask}
+    told = bool(result.present.all())
+    return {"tokens": result.tokens, "mask": result.mask, "the condition is present": told}
 
 
 tokenise = Exercise(
     reference=package.tokenise,
     cases=[
         lambda: (["a small red star", "a large blue circle left of a small red star"],),
-        lambda: (["a small white ring", "a large cyan cross"],),
+        lambda: (["a small white ring", "a large cyan cross", "a small red star"],),
         lambda: (["a small red star above a large blue circle"],),
+        lambda: (["a large blue circle right of a small red star", "a small red star"],),
     ],
     observe=_what_the_condition_holds,
     mistakes=[
@@ -187,6 +189,18 @@ def _only_padding(queries, keys, values, mask):
     return _weighted(_hidden(_scores(queries, keys), ~mask).softmax(-1), values)
 
 
+def _low_scores(low: float):
+    def wrong(queries, keys, values, mask):
+        scores = _scores(queries, keys).masked_fill(~mask[:, None, :], low)
+        return _weighted(scores.softmax(-1), values)
+
+    return wrong
+
+
+def _places_compete(queries, keys, values, mask):
+    return _weighted(_hidden(_scores(queries, keys), mask).softmax(1), values)
+
+
 def _zero_scores(queries, keys, values, mask):
     scores = _scores(queries, keys).masked_fill(~mask[:, None, :], 0)
     return _weighted(scores.softmax(-1), values)
@@ -209,20 +223,27 @@ def _weights_missing(queries, keys, values, mask):
     return _attend(queries, keys, values, mask)[0]
 
 
-def _attention_case(seed: int, places: int, lengths: list[int]):
+def _attention_case(seed: int, places: int, width: int, depth: int, mask, low: bool = False):
+    """Queries, keys and values that need gradients. low: all scores are about -40, and the values
+    of the padding enormous: what does not shut it out altogether lets it drown the words."""
     random = torch.Generator().manual_seed(seed)
+    mask = torch.tensor(mask, dtype=torch.bool)
     queries, keys, values = (
-        2 * torch.randn(len(lengths), n, 8, generator=random) for n in (places, 5, 5)
+        2 * torch.randn(len(mask), *shape, generator=random)
+        for shape in ((places, width), (mask.shape[1], width), (mask.shape[1], depth))
     )
-    return queries, keys, values, torch.arange(5) < torch.tensor(lengths)[:, None]
+    if low:
+        queries[..., 0], keys[..., 0] = 40 * width**0.5 / 6, -6
+        values = values.masked_fill(~mask[..., None], 1e30)
+    return *(x.requires_grad_() for x in (queries, keys, values)), mask
 
 
 cross_attention = Exercise(
     reference=cross_attention,
     cases=[
-        lambda: _attention_case(0, 3, [5, 2]),
-        lambda: _attention_case(1, 7, [4, 1]),
-        lambda: _attention_case(2, 5, [3]),
+        lambda: _attention_case(0, 3, 8, 6, [[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]]),
+        lambda: _attention_case(1, 7, 6, 4, [[1, 1, 1, 0], [1, 0, 0, 0], [0, 1, 1, 0]], True),
+        lambda: _attention_case(2, 5, 5, 2, [[1, 1, 1]]),
     ],
     mistakes=[
         (
@@ -248,6 +269,20 @@ cross_attention = Exercise(
             _only_padding,
             "The words get no weight at all and the padding gets everything (or nothing is left, "
             "and there is a NaN). The mask is True where something counts.",
+        ),
+        *[
+            (
+                _low_scores(low),
+                f"The padding gets the score {low}. That is a low score, but it is one: where the "
+                "words' scores are low as well, the padding is listened to. Which score gives a "
+                "weight of exactly 0?",
+            )
+            for low in (-1, -10, -100)
+        ],
+        (
+            _places_compete,
+            "The softmax goes over the places: each word's weights add up to 1, and a word of "
+            "padding, with minus infinity everywhere, gets NaN. It should go over the words.",
         ),
         (
             _zero_scores,
@@ -340,6 +375,11 @@ def _a_coin_each(captions, share, generator):
     return torch.tensor([coins[pair] for pair in pairs])
 
 
+def _cut_off(captions, share, generator):
+    count = len({frozenset(_objects(caption)) for caption in captions})
+    return _split(captions, int(share * count) / count, generator)
+
+
 def _the_first_ones(captions, share, generator):
     pairs = [frozenset(_objects(caption)) for caption in captions]
     distinct = list(dict.fromkeys(pairs))
@@ -413,12 +453,17 @@ def _split_case(seed: int, share: float):
         if first != second
         for relation in ("left of", "right of")
     ]
+    captions += captions[: 7 * seed]  # some pairs come more often than others
     return captions, share, torch.Generator().manual_seed(seed)
 
 
 held_out = Exercise(
     reference=held_out,
-    cases=[lambda: _split_case(0, 0.2), lambda: _split_case(1, 0.3), lambda: _split_case(2, 0.1)],
+    cases=[  # of ten pairs
+        lambda: _split_case(0, 0.27),
+        lambda: _split_case(1, 0.3),
+        lambda: _split_case(2, 0.12),
+    ],
     observe=_split_facts,
     mistakes=[
         (
@@ -446,6 +491,10 @@ held_out = Exercise(
             _a_coin_each,
             "Each pair is decided by a coin of its own, so how many are held out is left to "
             "chance: with few pairs it may be none. Hold out a fixed number.",
+        ),
+        (
+            _cut_off,
+            "The number of pairs is cut off where it should be rounded: 2.7 pairs are 3.",
         ),
         (
             _the_first_ones,
