@@ -72,7 +72,7 @@ def give(course, student, answers=RIGHT, verdicts=None, place=None, hand=None, e
         book.find_comment("snr-answer", ONE, ONE, student).manual_comment = "Well <b>done</b>."
         book.db.commit()
     notebook.cells += extra
-    notebook.metadata["problem"] = facts.get("problem")
+    notebook.metadata |= {"problem": facts.get("problem"), "remarks": facts.pop("remarks", [])}
     autograded = course / "autograded" / student / ONE
     autograded.mkdir(parents=True)
     nbformat.write(notebook, autograded / f"{ONE}.ipynb")
@@ -191,11 +191,13 @@ def test_nothing_in_a_page_can_run(course):
 
 
 def test_a_page_shows_each_exercise_with_its_verdict_first(course):
-    give(course, "ada", verdicts={"snr": "yours is noise to signal"})
+    verdicts = {"snr": "yours is noise to signal"}
+    give(course, "ada", verdicts=verdicts, remarks=["out of time: cell 7 was stopped"])
     report(course)
     text = (course / "feedback" / "ada" / ONE / f"{ONE}.html").read_text(encoding="utf-8")
     page = html.unescape(re.sub(r"<[^>]+>", "\n", text))
     assert f"{ONE}: 3 of 4 points" in page
+    assert "While it was graded: out of time: cell 7 was stopped." in page
     places = [
         page.rindex("add_noise: 2 of 2"),
         page.rindex("add_noise: right"),

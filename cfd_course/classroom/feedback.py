@@ -100,6 +100,7 @@ def page(notebook: NotebookNode, facts: dict) -> str:
             if each.metadata.nbgrader.get("solution"):
                 sections.append(_in("pre", each.source))
     problem = notebook.metadata.get("problem")
+    remarks = notebook.metadata.get("remarks", [])
     penalty = facts.get("late_penalty")
     stopped = [
         _in("pre", cell.source) + _in("pre", _said(cell), "said")
@@ -109,6 +110,7 @@ def page(notebook: NotebookNode, facts: dict) -> str:
     ]
     parts = [
         _in("p", f"Your submission could not be graded: {problem}.") if problem else "",
+        *(_in("p", f"While it was graded: {words}.") for words in remarks),
         _in("p", f"{penalty:g} points were taken off for handing in late.") if penalty else "",
         f"<table><tr><th>exercise</th><th>points</th><th></th></tr>{''.join(rows)}</table>",
         *sections,
