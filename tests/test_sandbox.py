@@ -210,7 +210,7 @@ def test_long_cells_of_ones_own_leave_time_for_the_exercises(tmp_path):
     ).hand_in(course, "ada")
     (graded,) = grading.grade(course, workers=1)[1]
     assert marks(course) == {"ada": FULL}
-    assert graded.problem is None and "out of time: the cells" in graded.note
+    assert graded.problem is None and "out of time: the cells" in graded.waiting[0]
 
 
 # --- a teacher's own graded cells ---
@@ -247,7 +247,8 @@ def test_a_cell_that_marks_itself_stays_within_its_points(tmp_path):
     results = {each.student: each for each in grading.grade(course, workers=1)[1]}
     scores = {student: each.score for student, each in results.items()}
     assert scores == {"all": 6, "half": 3, "more": 0, "less": 0, "dies": 0}
-    assert "the mark 27 is not from 0 to 2, and was refused" in results["more"].note
+    refused = " ".join(results["more"].waiting)
+    assert "the mark 27 is not from 0 to 2, and was refused" in refused
 
 
 @walled

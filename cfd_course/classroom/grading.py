@@ -248,6 +248,7 @@ class Done:
 
     problem: str | None
     note: str | None
+    remarks: tuple[str, ...]
     fingerprint: str
     scores: dict[str, float | None]
     comments: dict[str, str | None]
@@ -316,7 +317,8 @@ def grade_one(task: Task) -> Done:
             (ours,) = graded.notebooks
             return Done(
                 problem,
-                "; ".join(filter(None, [note, *remarks])) or None,
+                note,
+                tuple(remarks),
                 fingerprint(task.contents),
                 {grade.name: grade.auto_score for grade in ours.grades},
                 {comment.name: comment.auto_comment for comment in ours.comments},
@@ -378,6 +380,7 @@ def _merge(folder: Path, config: Config, submission: Submission, done: Done) -> 
         feedback.write(folder, ours)
         book.db.commit()  # last: a full disk before this changes no mark
     facts = {"fingerprint": done.fingerprint, "problem": done.problem, "note": done.note}
+    facts["remarks"] = done.remarks
     remember(folder, submission, **facts)
-    waiting = (*waiting, *refused)
+    waiting = (*waiting, *refused, *done.remarks)
     return Graded(student, assignment, score, most, done.problem, waiting, done.note)

@@ -18,7 +18,7 @@ from traitlets import Bool, Float, Integer
 
 from .. import checks
 from ..checks.sandbox import pieces
-from .notebooks import exercise_of, lessons, needed
+from .notebooks import exercise_of, lessons, needed, plain
 from .sandbox import Ended, Sandbox, blind, imports, pickled, printable, without
 from .submissions import restore
 
@@ -88,7 +88,7 @@ class Judge(Execute):
         }
         self.notebook = notebook
         given = {
-            cell.source
+            plain(cell.source)
             for path in lessons()
             if path.stem == name
             for cell in nbformat.read(path, as_version=4).cells
@@ -103,7 +103,7 @@ class Judge(Execute):
         self.stopped: str | None = None
         self.end = time.monotonic() + self.seconds
         files = _beside(Path(resources["metadata"]["path"]), f"{name}.ipynb")
-        own = [s for s in (notebook.cells[n].source for n in self.needed) if s in given]
+        own = [s for s in (notebook.cells[n].source for n in self.needed) if plain(s) in given]
         modules = sorted(imports(own))
         with Sandbox(files, self.gigabytes, modules, self.trust) as self.sandbox:
             self._judge_all()
@@ -158,7 +158,7 @@ class Judge(Execute):
                 number,
                 self.notebook.cells[number].source,
                 min(self.timeout, AGAIN) if number in self.cut else self.timeout,
-                self.notebook.cells[number].source not in self.given
+                plain(self.notebook.cells[number].source) not in self.given
                 and not exercise_of(self.notebook.cells[number])[0],
             )
             for number in self.needed

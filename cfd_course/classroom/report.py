@@ -124,7 +124,8 @@ def _not_graded(folder: Path, found: list[Submission]):
         if is_new(folder, each):
             again = "handed in again since, and the mark is of what was there before"
             yield each.student, each.assignment, again if record else "not graded"
-        for words in filter(None, (record.get("problem"), record.get("note"))):
+        said = [record.get("problem"), record.get("note"), *record.get("remarks", [])]
+        for words in filter(None, said):
             yield each.student, each.assignment, words
 
 
