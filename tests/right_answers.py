@@ -165,6 +165,12 @@ def ddim_step(schedule, x_t, t, s, noise):
     return larger * x_t + (math.sqrt(1 - there) - larger * math.sqrt(1 - here)) * noise
 
 
+def middle_guess(x_0, last_x_0, stride, last_stride):
+    """A weight for each of the two guesses."""
+    share = 0.5 * stride / last_stride
+    return torch.lerp(last_x_0, x_0, 1 + share)
+
+
 # --- Lesson 05, condition dropout ---
 
 
@@ -552,6 +558,7 @@ RIGHT_ANSWERS = {
     "lesson_04.update_average": update_average,
     "lesson_04.ddpm_step": ddpm_step,
     "lesson_04.ddim_step": ddim_step,
+    "lesson_04.middle_guess": middle_guess,
     "lesson_05.drop": drop,
     "lesson_05.with_null_image": with_null_image,
     "lesson_05.with_null_token": with_null_token,

@@ -1,4 +1,5 @@
-"""Lesson 04, training and sampling: training_step, update_average, ddpm_step, ddim_step."""
+"""Lesson 04, training and sampling: training_step, update_average, ddpm_step, ddim_step,
+middle_guess."""
 
 import torch
 import torch.nn.functional as F
@@ -618,4 +619,71 @@ ddim_step = Exercise(
         ),
     ],
     points=2,
+)
+
+# --- middle_guess ---
+
+
+def middle_guess(x_0, last_x_0, stride, last_stride):
+    """The guess of x_0, continued along the line through the last two to the middle of the stride
+    ahead. Lu et al., DPM-Solver++ (2022), algorithm 2."""
+    return x_0 + stride / (2 * last_stride) * (x_0 - last_x_0)
+
+
+def _continued(factor):
+    """The guess, moved by a multiple of its last change."""
+
+    def answer(x_0, last_x_0, stride, last_stride):
+        return x_0 + factor(stride, last_stride) * (x_0 - last_x_0)
+
+    return answer
+
+
+middle_guess = Exercise(
+    reference=middle_guess,
+    cases=[
+        lambda: (_pictures(0), _pictures(1), 0.8, 0.5),
+        lambda: (_pictures(2), _pictures(3), 0.3, 0.7),
+        lambda: (_pictures(4), _pictures(5), 1.7, 1.6),
+    ],
+    mistakes=[
+        (
+            _continued(lambda stride, last_stride: 0),
+            "You keep the guess as it is: that is DDIM. How did it change in the last stride?",
+        ),
+        (
+            _continued(lambda stride, last_stride: stride / last_stride),
+            "You go on to the end of the stride ahead. The guess that serves the whole stride is "
+            "the one in its middle.",
+        ),
+        (
+            _continued(lambda stride, last_stride: 0.5),
+            "You take both strides for equally long. How far is it to the middle of the stride "
+            "ahead, measured in strides behind?",
+        ),
+        (
+            _continued(lambda stride, last_stride: last_stride / (2 * stride)),
+            "The longer the stride ahead, the less you go on: the two strides have changed places.",
+        ),
+        (
+            _continued(lambda stride, last_stride: -stride / (2 * last_stride)),
+            "You go back towards the last guess. The change goes on: from the last guess to this "
+            "one, and further.",
+        ),
+        (
+            _continued(lambda stride, last_stride: -0.5),
+            "That is the mean of the two guesses, the middle of the stride behind. You want that "
+            "of the stride ahead.",
+        ),
+        (
+            _continued(lambda stride, last_stride: stride / 2),
+            "The change in the last stride took the last stride's length. By how much does the "
+            "guess change for each unit of the clock?",
+        ),
+        (
+            _continued(lambda stride, last_stride: stride / (2 * last_stride) - 1),
+            "You start from the last guess. The newest one is nearer to where you go.",
+        ),
+    ],
+    points=1,
 )
