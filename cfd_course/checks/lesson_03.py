@@ -33,13 +33,13 @@ def _random(seed: int, *shape: int) -> Tensor:
 
 def _perturbed(make, seed: int) -> nn.Module:
     """A module with all its weights moved, those that start at zero too: or a layer left out would
-    not show."""
+    not show. They need gradients: a network that none reaches never learns."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = make()
         for parameter in module.parameters():
             parameter.data += 0.2 * torch.randn(parameter.shape)
-    return module.requires_grad_(False)
+    return module
 
 
 def _sines_and_cosines(t: Tensor, frequencies: Tensor) -> Tensor:
@@ -151,18 +151,35 @@ class _Layers(nn.ModuleDict):
         raise NotYet("You call the block itself. Call its six layers.")
 
 
-def _block_case(seed: int, shortcut: nn.Module):
-    block = _perturbed(lambda: package.ResidualBlock(16, 16, 12), seed)
+def _block_case(seed: int, channels: int, shape: tuple[int, ...], shortcut: nn.Module):
+    batch, width = shape[0], 12 + seed
+    block = _perturbed(lambda: package.ResidualBlock(channels, channels, width), seed)
     layers = _Layers(dict(block.named_children()) | {"shortcut": shortcut})
-    return layers, _random(seed + 1, 2, 16, 6, 6), _random(seed + 2, 2, 12)
+    x = _random(seed + 1, batch, channels, *shape[1:])
+    return layers, x, 2 * _random(seed + 2, batch, width)
+
+
+def _convolution_first(of_both: bool):
+    """The usual order of older networks: convolution, normalisation, SiLU."""
+
+    def wrong(block, x, embedding):
+        scale, shift = block.modulation(F.silu(embedding))[:, :, None, None].chunk(2, dim=1)
+        h = F.silu(block.norm_1(block.conv_1(x)))
+        if of_both:
+            h = F.silu(block.norm_2(block.conv_2(h)) * (1 + scale) + shift)
+        else:
+            h = block.conv_2(F.silu(block.norm_2(h) * (1 + scale) + shift))
+        return block.shortcut(x) + h
+
+    return wrong
 
 
 residual_block = Exercise(
     reference=residual_block,
     cases=[
-        lambda: _block_case(0, nn.Identity()),
+        lambda: _block_case(0, 16, (2, 5, 6), nn.Identity()),
         # As in a block with more channels out than in, except that x could be added as it is.
-        lambda: _block_case(3, _perturbed(lambda: nn.Conv2d(16, 16, 1), 6)),
+        lambda: _block_case(3, 24, (3, 4, 2), _perturbed(lambda: nn.Conv2d(24, 24, 1), 6)),
     ],
     mistakes=[
         (
@@ -207,6 +224,27 @@ residual_block = Exercise(
             "norm_2 is not used: the features between the two convolutions keep whatever size they "
             "happen to have.",
         ),
+        *[
+            (
+                _block_variant(bend, bend_told, second=bend_second),
+                f"You bend the values with {name} in place of SiLU{where}. Near 0 the two differ: "
+                "SiLU lets a little of what is negative through.",
+            )
+            for name, bent in (("ReLU", F.relu), ("GELU", F.gelu))
+            for bend, bend_told, bend_second, where in (
+                (lambda norm, x, bent=bent: bent(norm(x)), bent, bent, ""),
+                (lambda norm, x, bent=bent: bent(norm(x)), F.silu, bent, " before convolutions"),
+                (lambda norm, x: F.silu(norm(x)), bent, F.silu, " before modulation"),
+            )
+        ],
+        *[
+            (
+                _convolution_first(of_both),
+                "The convolution comes before the normalisation and SiLU. Many networks do it like "
+                "that; here normalisation and SiLU prepare what the convolution gets.",
+            )
+            for of_both in (False, True)
+        ],
         (
             _block_variant(told=lambda embedding: embedding),
             "The embedding reaches modulation as it is; a SiLU belongs before that layer, as "
@@ -265,20 +303,33 @@ def _one_softmax_for_all(query, key, value, mask=None):
     return scores.flatten(-2).softmax(-1).reshape(scores.shape) @ value
 
 
-_padding = [[True, True, True, False, False], [True, False, True, True, True]]
+_padding = torch.tensor([[True, True, True, False, False], [True, False, True, True, True]])
+
+
+def _attention_case(seed: int, query, key, width: int, mask=None, low: bool = False):
+    """Queries and keys of these shapes, values of this width; all need gradients. low: all scores
+    are about -40, and the values that nobody may hear enormous: what does not shut them out
+    altogether lets them drown the others."""
+    query, key = _random(seed, *query), _random(seed + 1, *key)
+    value = _random(seed + 2, *key.shape[:-1], width)
+    if low:
+        query[..., 0] = key[..., 0] = (40 * key.shape[-1] ** 0.5) ** 0.5
+        key[..., 0] *= -1
+        heard = mask.expand(*query.shape[:-1], key.shape[-2]).any(-2)
+        value = value.masked_fill(~heard[..., None], 1e30)
+    return *(x.requires_grad_() for x in (query, key, value)), mask
+
 
 attention = Exercise(
     reference=attention,
     cases=[
-        lambda: (_random(0, 2, 3, 8), _random(1, 2, 5, 8), _random(2, 2, 5, 8), None),
+        lambda: _attention_case(0, (2, 3, 8), (2, 5, 8), 6),
+        lambda: _attention_case(3, (2, 4, 7), (2, 5, 7), 3, _padding[:, None, :], low=True),
+        lambda: _attention_case(6, (2, 3, 6, 16), (2, 3, 5, 16), 3, _padding[:, None, None, :]),
+        lambda: _attention_case(9, (4, 6), (5, 6), 2, _padding[[0, 1, 1, 0]]),
         lambda: (
-            *(_random(3 + i, 2, count, 8) for i, count in enumerate((4, 5, 5))),
-            torch.tensor(_padding)[:, None, :],
-        ),
-        lambda: (
-            *(_random(6 + i, 2, 4, count, 16) for i, count in enumerate((6, 5))),
-            _random(8, 2, 4, 5, 3),
-            torch.tensor(_padding)[:, None, None, :],
+            *(x.mul(2).detach() for x in _attention_case(12, (1, 9, 4), (1, 2, 4), 5)[:3]),
+            None,
         ),
     ],
     mistakes=[
@@ -324,6 +375,21 @@ attention = Exercise(
             "A masked key gets the score 0, and a score of 0 is still a weight: it may even beat "
             "a key that counts and has a negative score.",
         ),
+        *[
+            (
+                _attention_variant(
+                    hide=lambda scores, mask, low=low: scores.masked_fill(~mask, low)
+                ),
+                f"A hidden key gets the score {low}. That is a low score, but it is one: where the "
+                "other scores are low as well, the hidden keys are listened to. Which score "
+                "gives a weight of exactly 0?",
+            )
+            for low in (-1, -10, -100)
+        ],
+        (
+            _attention_variant(scale=lambda query, key: 1 / math.sqrt(query.shape[-1])),
+            "The scores are multiplied by the root of D. They are too large already: divide.",
+        ),
         (
             _hidden_afterwards,
             "With a mask the weights of a query no longer add up to 1: the padding took its share "
@@ -339,7 +405,7 @@ class _LayersOnly(package.Unet):
         raise NotYet("You call unet.decode itself. Call its blocks and layers.")
 
 
-def _decode_case(seed: int, channels: tuple[int, ...], attention: tuple[int, ...], tokens: bool):
+def _decode_case(seed: int, batch: int, channels, attention: tuple[int, ...], tokens: bool):
     width = 4 * channels[0]
     unet = _perturbed(
         lambda: _LayersOnly(
@@ -347,12 +413,14 @@ def _decode_case(seed: int, channels: tuple[int, ...], attention: tuple[int, ...
         ),
         seed,
     )
-    sizes = [8 // 2**level for level in range(len(channels))]
-    skips = [_random(seed + 1 + i, 2, channels[i], size, 2 * size) for i, size in enumerate(sizes)]
+    sizes = [2 ** (len(channels) - 1 - level) for level in range(len(channels))]
+    skips = [
+        _random(seed + 1 + i, batch, channels[i], size, 3 * size) for i, size in enumerate(sizes)
+    ]
     h = _random(seed + 9, *skips[-1].shape)
-    mask = torch.tensor([[True, True, False], [True, True, True]])
-    told = (_random(seed + 10, 2, 3, 6), mask) if tokens else (None, None)
-    return unet, h, skips, _random(seed + 11, 2, width), *told
+    mask = torch.arange(4) < torch.arange(2, 2 + batch)[:, None]
+    told = (_random(seed + 10, batch, 4, 6), mask) if tokens else (None, None)
+    return unet, h, skips, 2 * _random(seed + 11, batch, width), *told
 
 
 def _decode_variant(
@@ -377,9 +445,9 @@ def _decode_variant(
 decode = Exercise(
     reference=decode,
     cases=[  # the levels are equally wide, so that a wrong wiring runs and can be named
-        lambda: _decode_case(0, (16, 16, 16), (1, 2), tokens=True),
-        lambda: _decode_case(20, (16, 16, 16), (0,), tokens=False),
-        lambda: _decode_case(40, (24, 24), (1,), tokens=True),
+        lambda: _decode_case(0, 2, (16, 16, 16), (1, 2), tokens=True),
+        lambda: _decode_case(20, 3, (16, 16, 16), (0,), tokens=False),
+        lambda: _decode_case(40, 1, (24, 24), (1,), tokens=True),
     ],
     mistakes=[
         (

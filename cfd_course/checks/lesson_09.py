@@ -18,7 +18,8 @@ def composite(known, filled, mask):
 
 
 def _pictures(seed: int, *shape: int):
-    return 2 * torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) - 1
+    """Some of their values lie beyond -1..1, which is nobody's business here."""
+    return 3 * torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) - 1.5
 
 
 def _mask(count: int = 2):
@@ -39,9 +40,22 @@ def _composite_case(hidden: float, channels: int):
     return arguments
 
 
+def _chosen(arguments, result):
+    known, filled, mask = arguments
+    if not isinstance(result, torch.Tensor) or result.shape != known.shape:
+        return result
+    hole = mask.expand_as(known)
+    return {
+        "the picture": result,
+        "known pixels come back bit for bit": torch.equal(result[~hole], known[~hole]),
+        "filled pixels come back bit for bit": torch.equal(result[hole], filled[hole]),
+    }
+
+
 composite = Exercise(
     reference=composite,
     cases=[_composite_case(0.0, 3), _composite_case(float("nan"), 3), _composite_case(0.5, 1)],
+    observe=_chosen,
     mistakes=[
         (
             lambda known, filled, mask: torch.where(mask, known, filled),
@@ -73,6 +87,11 @@ composite = Exercise(
             "pixel is known to be grey, and the hole need not be. Only the mask knows.",
         ),
         (
+            lambda known, filled, mask: known.masked_scatter(mask, filled),
+            "masked_scatter does not choose place by place: it takes the values of `filled` from "
+            "its beginning, one after the other, so the hole gets what belongs to the top.",
+        ),
+        (
             lambda known, filled, mask: torch.where(mask[:1], filled, known),
             "The first picture is right, and all the others get the first one's hole.",
         ),
@@ -99,6 +118,7 @@ def _told(arguments, result):
     pictures, _ = arguments
     return {
         "image": result.image,
+        "the condition is present": bool(result.present.all()),
         "the pictures are as they came": torch.equal(pictures, _pictures(2, *pictures.shape)),
     }
 
@@ -143,6 +163,11 @@ masked = Exercise(
         (
             lambda pictures, mask: _with(pictures.masked_fill(~mask, 0), 2.0 * mask - 1),
             "It hides what is known and shows what is hidden. Masks are True in the hole.",
+        ),
+        (
+            lambda pictures, mask: _with(pictures.masked_fill(~mask, 0), 1 - 2.0 * mask),
+            "You read the mask as True where the picture is known, in both places: consistent, and "
+            "the most common mix-up of all. Here True marks the hole.",
         ),
         (
             lambda pictures, mask: _with(pictures.masked_fill(mask, 0), 1 - 2.0 * mask),
@@ -206,19 +231,24 @@ _schedule = NoiseSchedule.cosine(1000)
 _SIDE = 128  # so many pixels that a mean and a standard deviation are known to about 0.003
 
 
-def _denoise(x_t, t):
-    """Some noise that depends on everything."""
-    return 0.5 * x_t + 0.5 - t / 1000
+class _Denoiser:
+    """Says something that depends on everything, and counts how often it is asked."""
+
+    asked = 0
+
+    def __call__(self, x_t, t):
+        self.asked += 1
+        return 0.5 * x_t + 0.5 - t / 1000
 
 
-def _step_case(t: int, s: int):
+def _step_case(t: int, s: int, schedule=_schedule):
     def arguments():
-        rows = torch.tensor([0.9, -0.4])[:, None, None, None]
+        rows = torch.tensor([0.9, -1.4])[:, None, None, None]
         mask = torch.zeros(2, 1, _SIDE, _SIDE, dtype=torch.bool)
-        mask[..., _SIDE // 2 :] = True
+        mask[..., _SIDE // 2 :], mask[1, :, :9] = True, True
         picture = torch.ones(2, 3, _SIDE, _SIDE)
         generator = torch.Generator().manual_seed(4)
-        return _denoise, _schedule, rows * picture, t, s, (rows - 0.3) * picture, mask, generator
+        return _Denoiser(), schedule, rows * picture, t, s, (rows - 0.3) * picture, mask, generator
 
     return arguments
 
@@ -228,11 +258,11 @@ def _step_seen(arguments, result):
     matter in which order the random numbers were drawn."""
     if result is None:
         return None
-    *_, t, s, _, mask, generator = arguments
+    denoise, schedule, _, t, s, _, mask, generator = arguments
     expect.tensor("the result", result, tuple(arguments[2].shape))
     fresh = torch.Generator().manual_seed(generator.initial_seed())
     # Counted from where the right values lie, so that these lie in the middle of a step.
-    middles = _step_expected(t, s)
+    middles = _step_expected(schedule, t, s)
     seen = {}
     for index in range(2):
         for place, values in (
@@ -243,16 +273,36 @@ def _step_seen(arguments, result):
                 name = f"the {what} {place}, picture {index}"
                 middle = middles[name]
                 seen[name] = middle + 0.04 * round((float(value) - middle) / 0.04)
-    used = not torch.equal(fresh.get_state(), generator.get_state())
-    return {**seen, "the generator was used": used}
+    return {
+        **seen,
+        **_facts_of_noise(result),
+        "the denoiser is asked once": denoise.asked == 1,
+        "the generator was used": not torch.equal(fresh.get_state(), generator.get_state()),
+    }
 
 
-def _step_expected(t: int, s: int) -> dict[str, float]:
-    _, schedule, x_t, _, _, known, _, _ = _step_case(t, s)()
+def _facts_of_noise(result) -> dict[str, bool]:
+    """Of the normal numbers in the hole and beside it: no row of them, of a picture and a channel,
+    is like another; and four times in five they lie within 1.28 standard deviations."""
+    halves = result[..., 9:, : _SIDE // 2], result[..., 9:, _SIDE // 2 :]
+    rows = torch.cat([half.flatten(2).flatten(0, 1) for half in halves])
+    rows = rows - rows.mean(1, keepdim=True)
+    spread = rows.std(1, keepdim=True)
+    alike = torch.corrcoef(rows).nan_to_num() - torch.eye(len(rows))
+    quiet = bool(spread.min() < 0.05)
+    within = (rows.abs() < 1.2816 * spread).float().mean()
+    return {
+        "each picture and channel has noise of its own": quiet or bool(alike.amax() < 0.2),
+        "the noise is normal": quiet or abs(float(within) - 0.8) < 0.03,
+    }
+
+
+def _step_expected(schedule, t: int, s: int) -> dict[str, float]:
+    denoise, _, x_t, _, _, known, _, _ = _step_case(t, s, schedule)()
     expected = {}
     for index in range(2):
         x, clean = (picture[index, :1, 0, 0].double() for picture in (x_t, known))
-        guess = schedule.predict_x0(x, t, _denoise(x, t)).clamp(-1, 1)
+        guess = schedule.predict_x0(x, t, denoise(x, t)).clamp(-1, 1)
         mean, variance = schedule.posterior(guess, x, t, s)
         share = float(schedule.alpha_bars[s])
         for name, value in (
@@ -298,6 +348,12 @@ def _guess_put_right(denoise, schedule, x_t, t, s, known, mask, generator=None):
     return mean + variance.sqrt() * _randn(x_t, generator)
 
 
+def _noised_again(denoise, schedule, x_t, t, s, known, mask, generator=None):
+    x_0 = schedule.predict_x0(x_t, t, denoise(x_t, t)).clamp(-1, 1)
+    drawn = _noised(schedule, x_0, t, s, _randn(x_t, generator))
+    return torch.where(mask, drawn, _noised(schedule, known, t, s, _randn(known, generator)))
+
+
 def _noise_for_guess(denoise, schedule, x_t, t, s, known, mask, generator=None):
     mean, variance = schedule.posterior(denoise(x_t, t).clamp(-1, 1), x_t, t, s)
     drawn = mean + variance.sqrt() * _randn(x_t, generator)
@@ -306,7 +362,13 @@ def _noise_for_guess(denoise, schedule, x_t, t, s, known, mask, generator=None):
 
 repaint_step = Exercise(
     reference=repaint_step,
-    cases=[_step_case(980, 940), _step_case(600, 560), _step_case(400, 300), _step_case(20, 0)],
+    cases=[
+        _step_case(980, 940),
+        _step_case(600, 560),
+        _step_case(400, 300),
+        _step_case(20, 0),
+        _step_case(9, 6, NoiseSchedule.linear(10, 0.05, 0.6)),
+    ],
     mistakes=[
         (
             _wrong_step(put=lambda mask, drawn, beside: torch.where(mask, beside, drawn)),
@@ -325,6 +387,20 @@ repaint_step = Exercise(
             "The known pixels have more noise than the hole: they stand at the time where the step "
             "began, and the hole at the time where it arrived. At the end, at 0, they would not "
             "even be clean.",
+        ),
+        (
+            _wrong_step(
+                noised=lambda schedule, known, t, s, noise: (
+                    schedule.add_noise(known, t, noise) if s > 0 else known
+                )
+            ),
+            "The known pixels have more noise than the hole: they stand at the time where the step "
+            "began, and the hole at the time where it arrived.",
+        ),
+        (
+            _noised_again,
+            "In the hole the guess of x_0 is noised again, as if it were the picture: the noise "
+            "of x_t is forgotten. A step goes from x_t, through the posterior.",
         ),
         (
             _wrong_step(noised=_paper_box),

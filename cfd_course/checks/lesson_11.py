@@ -15,12 +15,19 @@ from ..datasets.shapes import VOCABULARY
 from ..schedule import NoiseSchedule
 from . import Exercise, NotYet
 from . import points as points
+from .coins import left_to_chance, no_pattern
 
 _schedule = NoiseSchedule.cosine(1000)
+_coarse = NoiseSchedule.linear(10, 0.05, 0.6)
 
 
 def _random(seed: int, *shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def _learned(seed: int, *shape: int) -> Tensor:
+    """As between the layers of a network: a gradient must find its way through."""
+    return _random(seed, *shape).requires_grad_()
 
 
 def _expect_one_each(result, count: int, what: str) -> None:
@@ -56,7 +63,7 @@ def _betas(steps):
 
 alpha_bars = Exercise(
     reference=alpha_bars,
-    cases=[lambda: (1000,), lambda: (300,)],
+    cases=[lambda: (1000,), lambda: (300,), lambda: (10,)],
     mistakes=[
         (
             lambda steps: (1 - torch.linspace(0, 1, steps) ** 2).cumprod(0),
@@ -161,16 +168,16 @@ def _mixed(share, x_0, noise):
     return share.sqrt() * x_0 + (1 - share).sqrt() * noise
 
 
-def _all_alike(size: int):
+def _all_alike(size: int, schedule: NoiseSchedule):
     """As many pictures as rows, columns and channels, so that nothing crashes."""
-    t = torch.linspace(20, 950, size).long()
+    t = torch.linspace(2, schedule.steps, size).long()
     shape = [size] * 4
-    return _schedule.alpha_bars.float(), _random(1, *shape), t, _random(2, *shape)
+    return schedule.alpha_bars.float(), _random(1, *shape), t, _random(2, *shape)
 
 
 add_noise = Exercise(
     reference=add_noise,
-    cases=[lambda: _all_alike(4), lambda: _all_alike(3)],
+    cases=[lambda: _all_alike(4, _schedule), lambda: _all_alike(3, _coarse)],
     mistakes=[
         (
             lambda alpha_bars, x_0, t, noise: _mixed(alpha_bars[t], x_0, noise),
@@ -207,6 +214,20 @@ add_noise = Exercise(
             ),
             "Each picture has its own t now. But x_t is too dull in the middle of the way: shares "
             "of variance were used as factors.",
+        ),
+        (
+            lambda alpha_bars, x_0, t, noise: (
+                alpha_bars[t][:, None, None, None].sqrt() * x_0
+                + (1 - alpha_bars[t][:, None, None, None].sqrt()) * noise
+            ),
+            "Each picture has its own t now. But the noise's weight is 1 minus the picture's: "
+            "their squares should add up to 1.",
+        ),
+        (
+            lambda alpha_bars, x_0, t, noise: (
+                x_0 + (1 - alpha_bars[t][:, None, None, None]).sqrt() * noise
+            ),
+            "The noise comes in as it should, but the picture never fades.",
         ),
         (
             lambda alpha_bars, x_0, t, noise: (
@@ -248,8 +269,9 @@ step_mean = Exercise(
     reference=step_mean,
     cases=[
         lambda: (_schedule, _random(1, 3, 4), 400, _random(2, 3, 4)),
-        lambda: (NoiseSchedule.linear(50, 1e-3, 0.3), _random(3, 3, 4), 20, _random(4, 3, 4)),
-        lambda: (_schedule, _random(5, 3, 4), 900, _random(6, 3, 4)),
+        lambda: (NoiseSchedule.linear(50, 1e-3, 0.3), _random(3, 2, 5), 20, _random(4, 2, 5)),
+        lambda: (_schedule, _random(5, 2, 1, 3, 4), 900, _random(6, 2, 1, 3, 4)),
+        lambda: (_coarse, _random(7, 5, 2), 10, _random(8, 5, 2)),
     ],
     mistakes=[
         (
@@ -364,16 +386,16 @@ def residual(x, conv_1, conv_2):
     return x + conv_2(F.relu(conv_1(x)))
 
 
-def _two_convolutions(seed: int):
+def _two_convolutions(seed: int, batch: int, channels: int):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        convolutions = [nn.Conv2d(4, 4, 3, padding=1).requires_grad_(False) for _ in range(2)]
-    return _random(seed, 2, 4, 5, 5), *convolutions
+        convolutions = [nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2)]
+    return _random(seed, batch, channels, 5, 4), *convolutions
 
 
 residual = Exercise(
     reference=residual,
-    cases=[lambda: _two_convolutions(0), lambda: _two_convolutions(1)],
+    cases=[lambda: _two_convolutions(0, 2, 4), lambda: _two_convolutions(1, 3, 3)],
     mistakes=[
         (
             lambda x, conv_1, conv_2: F.relu(x + conv_2(F.relu(conv_1(x)))),
@@ -415,7 +437,7 @@ def as_rows(x):
 
 as_rows = Exercise(
     reference=as_rows,
-    cases=[lambda: (_random(0, 2, 3, 4, 4),), lambda: (_random(1, 1, 3, 3, 3),)],
+    cases=[lambda: (_learned(0, 2, 3, 4, 4),), lambda: (_learned(1, 3, 4, 2, 5),)],
     mistakes=[
         (
             lambda x: x.reshape(len(x), -1, x.shape[1]),
@@ -484,11 +506,21 @@ def _interleaved_heads(queries, keys, values, heads):
     return F.scaled_dot_product_attention(*split).permute(0, 2, 3, 1).flatten(2)
 
 
+def _heads_case(seed: int, batch: int, places: int, words: int, channels: int, heads: int):
+    counts = places, words, words
+    queries, keys, values = (
+        (1.5 * _random(seed + i, batch, count, channels)).requires_grad_()
+        for i, count in enumerate(counts)
+    )
+    return queries, keys, values, heads
+
+
 attend = Exercise(
     reference=attend,
     cases=[
-        lambda: (2 * _random(0, 2, 5, 8), 2 * _random(1, 2, 3, 8), _random(2, 2, 3, 8), 2),
-        lambda: (2 * _random(3, 1, 4, 12), 2 * _random(4, 1, 6, 12), _random(5, 1, 6, 12), 3),
+        lambda: _heads_case(0, 2, 5, 3, 8, 2),
+        lambda: _heads_case(3, 3, 4, 6, 18, 3),
+        lambda: _heads_case(6, 1, 2, 7, 5, 1),
     ],
     mistakes=[
         (
@@ -545,8 +577,8 @@ def _attention(x, words):
 look_at_words = Exercise(
     reference=look_at_words,
     cases=[
-        lambda: (_random(0, 2, 6, 4), _attention, _random(1, 2, 3, 4)),
-        lambda: (_random(2, 2, 6, 4), _attention, _random(3, 2, 1, 4)),
+        lambda: (_learned(0, 2, 6, 4), _attention, _learned(1, 2, 3, 4)),
+        lambda: (_learned(2, 3, 5, 2), _attention, _learned(3, 3, 1, 2)),
     ],
     mistakes=[
         (
@@ -639,8 +671,8 @@ def _padded_to(h, skip):
 enlarge_to = Exercise(
     reference=enlarge_to,
     cases=[
-        lambda: (_random(0, 2, 3, 3, 3), _random(1, 2, 5, 7, 7)),
-        lambda: (_random(2, 1, 3, 2, 3), _random(3, 1, 4, 5, 6)),
+        lambda: (_learned(0, 2, 3, 3, 3), _random(1, 2, 5, 7, 7)),
+        lambda: (_learned(2, 1, 3, 2, 3), _random(3, 1, 4, 5, 6)),
     ],
     mistakes=[
         (
@@ -689,7 +721,8 @@ to_range = Exercise(
     reference=to_range,
     cases=[
         lambda: (torch.arange(0, 256, dtype=torch.uint8).reshape(1, 1, 16, 16),),
-        lambda: (torch.tensor([0, 10, 200, 128], dtype=torch.uint8).reshape(1, 1, 2, 2),),
+        lambda: (torch.tensor([5, 10, 200, 128], dtype=torch.uint8).reshape(1, 1, 2, 2),),
+        lambda: (torch.arange(90, 150, dtype=torch.uint8).reshape(2, 3, 2, 5),),
     ],
     mistakes=[
         (
@@ -710,6 +743,11 @@ to_range = Exercise(
             lambda pictures: (pictures - 128) / 127.5,
             "Black came out as middle grey or brighter: a byte can't be negative, 0 - 128 wraps "
             "around. Become a float first.",
+        ),
+        (
+            lambda pictures: 2 * pictures / 255 - 1,
+            "Whatever is brighter than middle grey comes out dark: a byte holds 255 at most, and "
+            "twice a bright one wraps around. Become a float first.",
         ),
         (
             lambda pictures: 1 - pictures / 127.5,
@@ -748,8 +786,8 @@ def _facts_of_times(arguments, t):
         "nothing above T comes": bool(shares[steps + 1] == 0),
         "examples differ": len(t.unique()) > 1,
         "all are equally likely": bool(((shares[1:-1] * steps - 1).abs() < 0.25).all()),
-        "they come in no order": not torch.equal(t[:steps].sort().values, t[:steps])
-        or len(t.unique()) == 1,
+        "they come in no order": len(t.unique()) == 1 or no_pattern(t),
+        "how often each comes is left to chance": len(shares[1:-1].unique()) > 1,
         **_only_used(generator),
     }
 
@@ -792,6 +830,12 @@ draw_times = Exercise(
             "The generator is not used, so nobody can repeat this training.",
         ),
         (
+            lambda count, steps, g: torch.randint(
+                1, steps + 1, (count // 2,), generator=g
+            ).repeat_interleave(2),
+            "Neighbours share a t. Each example needs its own.",
+        ),
+        (
             lambda count, steps, g: torch.arange(count) % steps + 1,
             "The t's come in their order: the first examples of a batch are always the easy ones.",
         ),
@@ -810,18 +854,19 @@ def told(count, drop, generator):
 
 
 def _facts_of_told(arguments, mask):
-    count, _, generator = arguments
+    count, drop, generator = arguments
     if mask is None:
         return None
     _expect_one_each(mask, count, "True or False for each example")
     if mask.dtype != torch.bool:
         return "numbers instead of True and False"
-    share = float(mask.float().mean())
-    scattered = mask[: count // 2].float().mean() - mask[count // 2 :].float().mean()
+    share, many = float(mask.float().mean()), count > 100_001
+    steps = 200 if many else 10
     return {
-        "the share of the told, in tenths": round(10 * share),
+        "the share of the told": f"{round(steps * share) / steps:.1%}",
         "each example decides for itself": 0 < share < 1,
-        "they come in no order": abs(float(scattered)) < 0.1,
+        "they come in no order": share in (0, 1) or many or no_pattern(mask),
+        "how many are told is left to chance": not many or left_to_chance(~mask, drop),
         **_only_used(generator),
     }
 
@@ -831,6 +876,8 @@ told = Exercise(
     cases=[
         lambda: (8000, 0.1, torch.Generator().manual_seed(1)),
         lambda: (8000, 0.3, torch.Generator().manual_seed(2)),
+        lambda: (100_001, 0.004, torch.Generator().manual_seed(3)),
+        lambda: (200_000, 0.125, torch.Generator().manual_seed(4)),
     ],
     observe=_facts_of_told,
     mistakes=[
@@ -863,6 +910,21 @@ told = Exercise(
             "The generator is not used, so nobody can repeat this training.",
         ),
         (
+            lambda count, drop, g: torch.randperm(count, generator=g) >= round(drop * count),
+            "It always drops the same number of examples, as if drawn from an urn without putting "
+            "back: whether one is told depends on the others. Each decides by itself.",
+        ),
+        (
+            lambda count, drop, g: (
+                torch.rand((count + 1) // 2, generator=g).repeat_interleave(2)[:count] >= drop
+            ),
+            "Neighbours share a decision. Each example needs its own.",
+        ),
+        (
+            lambda count, drop, g: torch.randint(100, (count,), generator=g) >= int(100 * drop),
+            "The probability is cut to whole percents: with drop = 0.004 nobody is dropped.",
+        ),
+        (
             lambda count, drop, g: torch.arange(count) >= drop * count,
             "It is always the first examples of a batch that are not told.",
         ),
@@ -885,6 +947,7 @@ hide_labels = Exercise(
             5,
         ),
         lambda: (torch.tensor([0, 9, 9]), torch.tensor([False, True, False]), 10),
+        lambda: (torch.tensor([2, 0, 1, 1]), torch.tensor([True, False, True, True]), 7),
     ],
     mistakes=[
         (
@@ -944,13 +1007,18 @@ def _training_case(seed: int):
         torch.manual_seed(seed)
         network = nn.Linear(3, 2)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.5)
-    batches = [(_random(seed + i, 8, 3), _random(seed + 10 + i, 8, 2)) for i in range(4)]
+    batches = [(_random(seed + i, 8 - i, 3), _random(seed + 10 + i, 8 - i, 2)) for i in range(4)]
     return network, optimizer, batches
 
 
 def _trained(arguments, losses):
     if losses is None:
         return None
+    if isinstance(losses, (list, tuple)) and any(isinstance(loss, Tensor) for loss in losses):
+        raise NotYet(
+            "The losses came back as tensors, each with all that it was computed from: keep a few "
+            "thousand, and the memory is full. Plain numbers were asked for."
+        )
     return {"losses": losses, **arguments[0].state_dict()}
 
 
@@ -1054,6 +1122,9 @@ def _seen(arguments, result):
         "prediction": result,
         "a graph hangs on it": result.requires_grad,
         "the network is still training": arguments[0].training,
+        "the network's weights can still learn": all(
+            weight.requires_grad for weight in arguments[0].parameters()
+        ),
     }
 
 
@@ -1125,7 +1196,9 @@ guided = Exercise(
     cases=[
         lambda: (_random(0, 2, 3), _random(1, 2, 3), 0.0),
         lambda: (_random(2, 2, 3), _random(3, 2, 3), 1.0),
-        lambda: (_random(4, 2, 3), _random(5, 2, 3), 4.0),
+        lambda: (_random(4, 3, 1, 2, 4), _random(5, 3, 1, 2, 4), 4.6),
+        lambda: (_random(6, 4, 2), _random(7, 4, 2), 1.5),
+        lambda: (_random(8, 4, 2), _random(9, 4, 2), -2.25),
     ],
     mistakes=[
         (
@@ -1138,6 +1211,19 @@ guided = Exercise(
             "Right up to 1, and then it stops. Guidance is no interpolation: it is meant to go "
             "past the told prediction.",
         ),
+        (
+            lambda null, told, scale: scale * told + (scale - 1) * null,
+            "The two weights should add up to 1 at every scale, and yours add up to 2 s - 1. A "
+            "sign before the untold prediction is wrong.",
+        ),
+        *[
+            (
+                lambda null, told, scale, cut=cut: null + cut(scale) * (told - null),
+                "The scale is cut to a whole number: with yours 1.5 is the same as a number next "
+                "to it.",
+            )
+            for cut in (int, round)
+        ],
         (
             lambda null, told, scale: (null + scale * told) / (1 + scale),
             "A weighted mean of the two always lies between them, however large the scale is.",
@@ -1174,15 +1260,31 @@ def _both(network, x_t, t, conditions):
     return tuple(network(torch.cat([x_t, x_t]), t, both).chunk(2))
 
 
-def _network(x_t, t, condition):
-    """Says something that depends on everything."""
-    label = torch.where(condition.present, condition.tokens[:, 0].float(), -2.0)
-    return x_t.sin() + (label * (1 + t / 1000))[:, None]
+class _Network:
+    """Says something that depends on everything, and counts how often it is asked."""
+
+    asked = 0
+
+    def __call__(self, x_t, t, condition):
+        self.asked += 1
+        label = torch.where(condition.present, condition.tokens[:, 0].float(), -2.0)
+        told = (label * (1 + t / 1000)).reshape(-1, *[1] * (x_t.ndim - 1))
+        return 2 * x_t.sin() + told * (2 * x_t).cos()
 
 
-def _condition_case(seed: int, *labels: int):
+def _asked_once(arguments, result):
+    if not isinstance(result, (tuple, list)):
+        return result
+    return {
+        "untold and told": tuple(result),
+        "the network is asked once": arguments[0].asked == 1,
+    }
+
+
+def _condition_case(seed: int, shape: tuple[int, ...], *labels: int):
     tokens = torch.tensor(labels)[:, None]
-    return _network, _random(seed, len(labels), 4), 100 * seed + 100, Condition(tokens=tokens)
+    x_t = _random(seed, len(labels), *shape)
+    return _Network(), x_t, 100 * seed + 100, Condition(tokens=tokens)
 
 
 def _interleaved(network, x_t, t, condition):
@@ -1202,7 +1304,11 @@ def _zeros_for_null(network, x_t, t, condition):
 
 both_at_once = Exercise(
     reference=both_at_once,
-    cases=[lambda: _condition_case(1, 3, 1, 4), lambda: _condition_case(2, 5, 9)],
+    cases=[
+        lambda: _condition_case(1, (4,), 3, 1, 4),
+        lambda: _condition_case(2, (2, 3, 5), 5, 9),
+    ],
+    observe=_asked_once,
     mistakes=[
         (
             lambda network, x_t, t, condition: _both(
@@ -1234,6 +1340,14 @@ both_at_once = Exercise(
         (
             _zeros_for_null,
             "The first half was told the label 0. That is not nothing.",
+        ),
+        (
+            lambda network, x_t, t, condition: (
+                network(x_t, t, condition.absent()),
+                network(x_t, t, condition),
+            ),
+            "Both predictions are right, but the network ran twice. One call on a batch of twice "
+            "the length was asked for.",
         ),
     ],
 )
@@ -1277,8 +1391,11 @@ def _variances_as_factors(schedule, x_t, t, s, noise):
 ddim_step = Exercise(
     reference=ddim_step,
     cases=[
-        lambda: (_schedule, 1.5 * _random(0, 2, 1, 4, 4), 800, 750, _random(1, 2, 1, 4, 4)),
-        lambda: (_schedule, 1.5 * _random(2, 2, 1, 4, 4), 500, 400, _random(3, 2, 1, 4, 4)),
+        lambda: (_schedule, 1.5 * _random(0, 2, 1, 4, 5), 800, 750, _random(1, 2, 1, 4, 5)),
+        lambda: (_schedule, 1.5 * _random(2, 3, 2, 5, 4), 500, 400, _random(3, 3, 2, 5, 4)),
+        lambda: (_coarse, 1.5 * _random(4, 5, 2), 6, 3, _random(5, 5, 2)),
+        lambda: (_schedule, 1.5 * _random(6, 1, 3, 2, 4), 60, 0, _random(7, 1, 3, 2, 4)),
+        lambda: (_schedule, 0.5 * _random(8, 4, 2), 50, 30, _random(9, 4, 2)),
     ],
     mistakes=[
         (
@@ -1355,8 +1472,9 @@ def _own_variance(schedule, x_t, t, s, x_0, z):
     return mean + variance**0.5 * z
 
 
-def _step_case(t: int, s: int):
-    return _schedule, _random(0, 2, 1, 3, 3), t, s, _random(1, 2, 1, 3, 3), _random(2, 2, 1, 3, 3)
+def _step_case(t: int, s: int, schedule=_schedule, shape=(2, 1, 3, 4)):
+    x_t, x_0, z = (_random(seed, *shape) for seed in range(3))
+    return schedule, x_t, t, s, x_0, z
 
 
 ancestral_step = Exercise(
@@ -1367,6 +1485,7 @@ ancestral_step = Exercise(
         lambda: _step_case(1000, 900),
         lambda: _step_case(1, 0),
         lambda: _step_case(2, 1),
+        lambda: _step_case(10, 6, _coarse, (3, 2)),
     ],
     mistakes=[
         (
@@ -1457,6 +1576,11 @@ masked_input = Exercise(
             lambda pictures, mask: torch.cat([pictures.masked_fill(mask, -1), 2.0 * mask - 1], 1),
             "The hole is black; 0, the middle, was asked for.",
         ),
+        (
+            lambda pictures, mask: torch.cat([pictures.masked_fill(~mask, 0), 1 - 2.0 * mask], 1),
+            "You read the mask as True where the picture is known, in both places. Here True marks "
+            "the hole.",
+        ),
     ],
 )
 
@@ -1532,7 +1656,7 @@ def caption_vector(tokens, mask):
 
 def _caption_case(seed: int, *lengths: int):
     mask = torch.arange(5) < torch.tensor(lengths)[:, None]
-    return 1 + _random(seed, len(lengths), 5, 4), mask
+    return (1 + _random(seed, len(lengths), 5, 4)).requires_grad_(), mask
 
 
 caption_vector = Exercise(
