@@ -2,14 +2,21 @@
 network."""
 
 import contextlib
+from typing import Annotated
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge
+from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
 from . import expect
+from .expect import Count, checked
+
+Batch = Float[Tensor, "B C H W"]
+Holes = Bool[Tensor, "B 1 H W"]  # True in the hole
 
 # EXIF's orientation: how the pixels are to be turned.
 TURNS = dict(
@@ -93,23 +100,17 @@ def stored(pictures: Tensor) -> Tensor:
 # --- Smaller and larger ------------------------------------------------------------------------
 
 
-def shrink(pictures: Tensor, factor: int = 4) -> Tensor:
+@checked
+def shrink(pictures: Batch, factor: Count = 4) -> Tensor:
     """[B, C, H, W] -> [B, C, H / factor, W / factor], bicubic, as Pillow does it."""
-    _check_pictures(pictures)
-    expect.whole("factor", factor, 1)
-    if pictures.shape[2] % factor or pictures.shape[3] % factor:
-        raise ValueError(
-            f"the height and width of pictures should be divisible by {factor}, but "
-            f"{pictures.shape[2]}x{pictures.shape[3]} came."
-        )
+    expect.divisible("the height and width of pictures", pictures.shape[2:], factor)
     # With antialias PyTorch takes Pillow's cubic, a = -0.5; without it, another one, a = -0.75.
     return F.interpolate(pictures, scale_factor=1 / factor, mode="bicubic", antialias=True)
 
 
-def bicubic(pictures: Tensor, factor: int = 4) -> Tensor:
+@checked
+def bicubic(pictures: Batch, factor: Count = 4) -> Tensor:
     """[B, C, H, W] -> [B, C, factor * H, factor * W], as Pillow does it."""
-    _check_pictures(pictures)
-    expect.whole("factor", factor, 1)
     return F.interpolate(pictures, scale_factor=factor, mode="bicubic", antialias=True)
 
 
@@ -118,7 +119,7 @@ def back_project(pictures: Tensor, low: Tensor, rounds: int = 5) -> Tensor:
     round adds what is missing, enlarged. Irani, Peleg, "Improving Resolution by Image Registration"
     (1991)."""
     expect.whole("rounds", rounds, 0)
-    _check_pictures(pictures)
+    expect.tensor("pictures", pictures, ("B", "C", "H", "W"))
     count, channels, height, width = pictures.shape
     expect.tensor("low", low, (count, channels, height // 4, width // 4))
     for _ in range(rounds):
@@ -129,13 +130,8 @@ def back_project(pictures: Tensor, low: Tensor, rounds: int = 5) -> Tensor:
 # --- Without a hole ----------------------------------------------------------------------------
 
 
-def _check_pictures(pictures) -> None:
-    expect.tensor("pictures", pictures, ("B", "C", "H", "W"))
-    if pictures.numel() == 0:
-        raise ValueError(f"pictures should hold pixels, but {expect.describe(pictures)} came.")
-
-
-def smooth_fill(pictures: Tensor, mask: Tensor, rounds: int = 16) -> Tensor:
+@checked
+def smooth_fill(pictures: Batch, mask: Holes, rounds: Annotated[int, Ge(0)] = 16) -> Tensor:
     """The pictures [B, C, H, W] with their holes filled as smoothly as can be: about the harmonic
     filling, in which every pixel is the mean of its four neighbours. mask: [B, 1, H, W], bool, True
     in the hole. It looks at known pixels only.
@@ -143,9 +139,6 @@ def smooth_fill(pictures: Tensor, mask: Tensor, rounds: int = 16) -> Tensor:
     Filled at half the size first, then smoothed for some rounds, for smoothing alone takes as many
     rounds as the hole has pixels.
     """
-    _check_pictures(pictures)
-    expect.tensor("mask", mask, (len(pictures), 1, *pictures.shape[2:]), "bool")
-    expect.whole("rounds", rounds, 0)
     if not mask.any():
         return pictures
     known = (~mask).to(pictures)
@@ -164,15 +157,14 @@ def smooth_fill(pictures: Tensor, mask: Tensor, rounds: int = 16) -> Tensor:
     return filled
 
 
-def biharmonic_fill(pictures: Tensor, mask: Tensor) -> Tensor:
+@checked
+def biharmonic_fill(pictures: Batch, mask: Holes) -> Tensor:
     """The pictures [B, C, H, W] with their holes filled by scikit-image's inpaint_biharmonic, which
     carries on the slopes at the border of a hole where smooth_fill only carries on the colours.
     Close to the border that is better, in the middle of a wide hole worse. mask: [B, 1, H, W],
     bool, True in the hole. It looks at known pixels only."""
     from skimage.restoration import inpaint_biharmonic  # takes a second: only where it is needed
 
-    _check_pictures(pictures)
-    expect.tensor("mask", mask, (len(pictures), 1, *pictures.shape[2:]), "bool")
     filled = torch.where(mask, 0, pictures)
     for number in range(len(pictures)):
         if mask[number].any() and not mask[number].all():
@@ -181,15 +173,14 @@ def biharmonic_fill(pictures: Tensor, mask: Tensor) -> Tensor:
     return filled
 
 
-def known_detail(pictures: Tensor, mask: Tensor, window: int = 9) -> tuple[Tensor, Tensor]:
+@checked
+def known_detail(pictures: Batch, mask: Holes, window: Count = 9) -> tuple[Tensor, Tensor]:
     """What the known pixels of pictures [B, C, H, W] add to the mean of the known ones around them,
     0 in the hole; and how strong that is, its mean square over the neighbourhood and the colours,
     [B, 1, H, W], filled smoothly into the hole. mask: [B, 1, H, W], bool, True in the hole. It
     looks at known pixels only. window: of both means, an odd number of pixels.
     """
-    _check_pictures(pictures)
-    expect.tensor("mask", mask, (len(pictures), 1, *pictures.shape[2:]), "bool")
-    if expect.whole("window", window, 1) % 2 == 0:
+    if window % 2 == 0:
         raise ValueError(f"window should be odd, to have a middle, but {window} came.")
     known = (~mask).to(pictures)
     share = F.avg_pool2d(known, window, 1, window // 2).clamp(min=1e-6)

@@ -4,12 +4,15 @@ import torch
 from torch import Tensor
 
 from .. import expect
+from ..expect import Count, Source, checked
 
 
-def box_holes(count: int, size: int, side: int | tuple[int, int], generator=None) -> Tensor:
+@checked
+def box_holes(
+    count: Count, size: Count, side: int | tuple[int, int], generator: Source = None
+) -> Tensor:
     """Boxes of side x side, or of (height, width), at random places, [count, 1, size, size], bool,
     True in the hole."""
-    _check_holes(count, size, generator)
     height, width = side if isinstance(side, tuple) else (side, side)
     expect.whole("side", height, 1, size)
     expect.whole("side", width, 1, size)
@@ -19,20 +22,21 @@ def box_holes(count: int, size: int, side: int | tuple[int, int], generator=None
     return (row >= top) & (row < top + height) & (column >= left) & (column < left + width)
 
 
-def half_holes(count: int, size: int, generator=None) -> Tensor:
+@checked
+def half_holes(count: Count, size: Count, generator: Source = None) -> Tensor:
     """One half of the picture: left, right, upper or lower, [count, 1, size, size], bool."""
-    _check_holes(count, size, generator)
     side = torch.randint(4, (count, 1, 1, 1), generator=generator)
     row, column = _places(size)
     along = torch.where(side < 2, row, column)
     return (along < size // 2) == (side % 2 == 0)
 
 
-def free_form_holes(count: int, size: int, strokes: int = 4, generator=None) -> Tensor:
+@checked
+def free_form_holes(
+    count: Count, size: Count, strokes: Count = 4, generator: Source = None
+) -> Tensor:
     """Strokes of a thick brush, [count, 1, size, size], bool. After Yu et al., "Free-Form Image
     Inpainting with Gated Convolution" (2019), section 3.4, with straight strokes."""
-    _check_holes(count, size, generator)
-    expect.whole("strokes", strokes, 1)
     ends = torch.rand(count, strokes, 2, 2, generator=generator) * size
     width = size * (0.05 + 0.05 * torch.rand(count, strokes, 1, 1, generator=generator))
     row, column = _places(size)
@@ -41,12 +45,6 @@ def free_form_holes(count: int, size: int, strokes: int = 4, generator=None) -> 
     share = ((place - start) * along).sum(-1) / along.square().sum(-1).clamp(min=1e-6)
     nearest = start + share.clamp(0, 1)[..., None] * along
     return ((place - nearest).norm(dim=-1) < width).any(dim=1, keepdim=True)
-
-
-def _check_holes(count, size, generator) -> None:
-    expect.whole("count", count, 1)
-    expect.whole("size", size, 1)
-    expect.random_source("generator", generator)
 
 
 def _places(size: int) -> tuple[Tensor, Tensor]:

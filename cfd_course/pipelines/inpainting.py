@@ -53,20 +53,25 @@ RECIPES = {
     }
 }
 
-# NOISE_SCALING for fill, of the grey part of the noise only: in a hole, what scaling adds to the
-# colours is confetti. Chosen on 50 photos of the training set, where samples then have the power of
-# the real ones.
-HOLE_NOISE_SCALING = 1.004
-
-# The networks of inpainting draw HOLE_GAIN times what the smooth filling lacks, likewise. In photos
-# what is to be drawn is twenty-five times weaker in a sky than in a bush: there, the gain is what
-# makes the known detail around the hole equally strong everywhere.
+# Numbers that were chosen, not derived. The shipped networks were trained with all but the last;
+# data/results/inpainting.json and digit-inpainting.json are measured with all of them.
+#
+# HOLE_GAIN: digits. The network draws this times what the smooth filling lacks, so that it is about
+#   as varied as the noise. In photos what is to be drawn is twenty-five times weaker in a sky than
+#   in a bush: there the gain is what makes the known detail around the hole equally strong.
+# FAINTEST: photos. No contrast counts as less: a sky is filled to a grey level or two, and what it
+#   lacks must not drown in the noise.
+# FURTHEST: photos. The biharmonic filling is no further from the smooth one than so many contrasts:
+#   slopes that are carried on far from the border shoot out.
+# USUAL: photos. Minus the logarithm of a usual contrast, so that the plane of it is about 0.
+# HOLE_NOISE_SCALING: photos. See NOISE_SCALING; of the grey part of the noise only, for in a hole
+#   what it adds to the colours is confetti. On 50 photos of the training set samples then have the
+#   power of the real ones.
 HOLE_GAIN = 2.0
-
-
-# No contrast counts as less. A sky is filled to a grey level or two, and what it lacks must not
-# drown in the noise.
 FAINTEST = 0.01
+FURTHEST = 1.5
+USUAL = 2.5
+HOLE_NOISE_SCALING = 1.004
 
 
 def with_hole(pictures: Tensor, mask: Tensor) -> Condition:
@@ -85,9 +90,8 @@ def with_hole_and_detail(pictures: Tensor, mask: Tensor) -> tuple[Condition, Ten
     detail, power = known_detail(pictures, mask)
     contrast = (power + FAINTEST**2).sqrt()
     smooth = smooth_fill(pictures, mask)
-    # Slopes that are carried on far from the border shoot out.
-    apart = ((biharmonic_fill(pictures, mask) - smooth) / contrast).clamp(-1.5, 1.5)
-    strength = contrast.log() + 2.5  # about 0 on average
+    apart = ((biharmonic_fill(pictures, mask) - smooth) / contrast).clamp(-FURTHEST, FURTHEST)
+    strength = contrast.log() + USUAL
     planes = [smooth + contrast * apart, apart, detail / contrast, strength, 2.0 * mask - 1]
     return Condition(image=torch.cat(planes, dim=1)), 1 / contrast
 
