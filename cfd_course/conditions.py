@@ -7,8 +7,10 @@ and lives in the network, for zeros are a legitimate picture and a legitimate em
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Annotated
 
 import torch
+from annotated_types import MinLen
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -102,7 +104,7 @@ class Condition:
 
     @staticmethod
     @checked
-    def concatenate(parts: "Sequence[Condition]") -> "Condition":
+    def concatenate(parts: "Annotated[Sequence[Condition], MinLen(1)]") -> "Condition":
         """One batch out of several, alike in everything but their number of examples."""
         merged = {}
         for field in fields(Condition):

@@ -56,11 +56,11 @@ def that(right, name: str, wanted: str, value, advice: str = "", kind=ValueError
         raise kind(f"{name} should {wanted}, but {came} came. {advice}".strip())
 
 
-def divisible(name: str, sizes: int | Sequence[int], by: int, advice: str = "") -> None:
-    """One size or several, all divisible by a number."""
+def divisible(name: str, sizes: int | Sequence[int], by: int, said: str = "") -> None:
+    """One size or several, all divisible by a number. said: what the number is, in words."""
     sizes = (sizes,) if isinstance(sizes, int) else sizes
     right = not any(size % by for size in sizes)
-    that(right, name, f"be divisible by {by}", "x".join(map(str, sizes)), advice)
+    that(right, name, f"be divisible by {said or by}", "x".join(map(str, sizes)))
 
 
 def fits(name: str, value, hint):
@@ -74,7 +74,7 @@ def alike(name: str, value, like: Tensor, advice: str = "") -> Tensor:
     right = isinstance(value, Tensor) and value.is_floating_point()
     that(right, name, "be a float tensor", value, advice, TypeError)
     right = value.shape == like.shape
-    that(right, name, f"have shape {list(like.shape)}", describe(value), advice)
+    that(right, name, f"have shape {list(like.shape)}", value, advice)
     return value
 
 
@@ -97,7 +97,8 @@ def time(name: str, t: int | Tensor, low: int, high: float) -> Tensor:
     t = torch.as_tensor(t).cpu()
     least, most = int(t.min()), int(t.max())
     advice = "t counts noising steps; t = 0 is the clean picture."
-    that(low <= least and most <= high, name, f"be in {low}..{high}", f"{least}..{most}", advice)
+    span = f"at least {low}" if high == math.inf else f"in {low}..{high}"
+    that(low <= least and most <= high, name, f"be {span}", f"{least}..{most}", advice)
     return t
 
 
@@ -145,22 +146,23 @@ def _hold(kind: _Kind, name: str, value, sizes: dict, arguments: dict) -> None:
 
 
 @functools.cache
-def _kind(hint, advice: str = "", interval=None) -> _Kind:
+def _kind(hint, advice: str = "", limits=None) -> _Kind:
     origin, parts = get_origin(hint), get_args(hint)
     if origin is Annotated:
         advice = next((part for part in parts if isinstance(part, str)), advice)
-        interval = next((part for part in parts if hasattr(part, "ge")), interval)
-        return _kind(parts[0], advice, interval)
+        ends = ("ge", "le", "min_length")
+        limits = next((part for part in parts if any(hasattr(part, e) for e in ends)), limits)
+        return _kind(parts[0], advice, limits)
     if origin in (Union, types.UnionType):
-        return _one_of([_kind(part, advice, interval) for part in parts])
+        return _one_of([_kind(part, advice, limits) for part in parts])
     if origin is Literal:
         return _literal(parts)
     if hint in (int, float):
-        return _number(hint, advice, interval)
+        return _number(hint, advice, limits)
     if isinstance(hint, type) and issubclass(hint, AbstractArray):
         return _array(hint, advice)
     if origin in (Sequence, list, tuple):
-        return _row(_kind(parts[0]), advice)
+        return _row(_kind(parts[0]), advice, getattr(limits, "min_length", 0))
     if origin is Callable:
         return _Kind(f"callable as {advice}" if advice else "callable", callable)
     if hint in (None, type(None)):
@@ -189,8 +191,8 @@ def _literal(options: tuple) -> _Kind:
     return _Kind("a choice", lambda value: True, check)
 
 
-def _number(of: type, advice: str, interval) -> _Kind:
-    low, high = (getattr(interval, end, None) for end in ("ge", "le"))
+def _number(of: type, advice: str, limits) -> _Kind:
+    low, high = (getattr(limits, end, None) for end in ("ge", "le"))
     low, high = -math.inf if low is None else low, math.inf if high is None else high
     span = f"in {low:g}..{high:g}" if of is float else f"in {low}..{high}"
     if high == math.inf:
@@ -210,11 +212,11 @@ def _number(of: type, advice: str, interval) -> _Kind:
     )
 
 
-def _row(each: _Kind, advice: str) -> _Kind:
-    """A list, a tuple or the like, of at least one thing, all of a kind."""
+def _row(each: _Kind, advice: str, least: int) -> _Kind:
+    """A list, a tuple or the like, all of a kind."""
 
     def check(name, value, sizes, arguments):
-        that(len(value), name, "be a list that holds something", value, advice)
+        that(len(value) >= least, name, f"be a list of at least {least}", value, advice)
         for item in value:
             _hold(each, f"each of {name}", item, sizes, arguments)
 

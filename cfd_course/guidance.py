@@ -6,11 +6,12 @@ from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 from . import expect
 from .conditions import Condition
-from .expect import Pictures, checked
+from .expect import Count, Pictures, Time, checked
 from .unet import Network, ask
 
 
@@ -50,7 +51,7 @@ def guide(
     @checked
     def denoise(x_t: Pictures, t: int | Tensor) -> Tensor:
         wanted = f"have one row for each of the condition's {len(condition)} examples"
-        expect.that(len(x_t) == len(condition), "x_t", wanted, expect.describe(x_t))
+        expect.that(len(x_t) == len(condition), "x_t", wanted, x_t)
         strength = expect.fits("scale(t)", scale(t), float) if callable(scale) else scale
         if strength == 1:
             return ask(network, x_t, t, condition)
@@ -74,11 +75,13 @@ class Tiled:
     batch: tiles at a time.
     """
 
-    def __init__(self, network: Callable[..., Tensor], size: int, overlap: int, batch: int = 32):
-        self.network = expect.callable_("network", network, "network(x_t, t, condition)")
-        self.size = expect.whole("size", size, 1)
-        self.stride = size - expect.whole("overlap", overlap, 0, size - 1)
-        self.batch = expect.whole("batch", batch, 1)
+    @checked
+    def __init__(self, network: Network, size: Count, overlap: int, batch: Count = 32):
+        expect.that(0 <= overlap < size, "overlap", f"be in 0..{size - 1}", f"{overlap}")
+        self.network = network
+        self.size = size
+        self.stride = size - overlap
+        self.batch = batch
         ramp = (torch.arange(size) + 0.5).minimum(size - torch.arange(size) - 0.5)
         self.weight = ramp[:, None].minimum(ramp) / size  # [size, size], most in the middle
 
@@ -86,17 +89,17 @@ class Tiled:
         """How much a height or width must grow for tiles to cover it."""
         return max(self.size - length, 0) + -max(length - self.size, 0) % self.stride
 
-    def __call__(self, x_t: Tensor, t: int, condition: Condition) -> Tensor:
-        """x_t [B, C, H, W], t, a condition with an image [B, D, H, W] -> the noise [B, C, H, W]"""
-        expect.tensor("x_t", x_t, ("B", "C", "H", "W"))
-        expect.instance("condition", condition, Condition)
-        wanted = (len(x_t), "D", *x_t.shape[2:])
-        expect.tensor("the condition's image", condition.image, wanted)
-        if any(self.padding(side) for side in x_t.shape[2:]):
-            raise ValueError(
-                f"x_t should be of a size that the tiles cover, but {x_t.shape[2]}x{x_t.shape[3]} "
-                f"came, for tiles of {self.size} every {self.stride} pixels. Pad it by padding()."
-            )
+    @checked
+    def __call__(self, x_t: Float[Tensor, "B C H W"], t: Time, condition: Condition) -> Tensor:
+        """condition: with an image of the size of x_t -> the noise, shaped like x_t"""
+        image = condition.image
+        right = image is not None and (len(image), *image.shape[2:]) == (len(x_t), *x_t.shape[2:])
+        wanted = f"have shape [{len(x_t)}, D, {x_t.shape[2]}, {x_t.shape[3]}]"
+        expect.that(right, "the condition's image", wanted, image)
+        right = not any(self.padding(side) for side in x_t.shape[2:])
+        came = f"{x_t.shape[2]}x{x_t.shape[3]}"
+        advice = f"They are {self.size} wide, every {self.stride} pixels. Pad it by padding()."
+        expect.that(right, "x_t", "be of a size that the tiles cover", came, advice)
         condition = condition.to(x_t.device)
         tiles, images = self._cut(x_t), self._cut(condition.image)
         present = condition.present.repeat_interleave(len(tiles) // len(x_t))

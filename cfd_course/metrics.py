@@ -1,10 +1,14 @@
-"""How good pictures are, how faithful to what was asked, and how diverse."""
+"""How good pictures are, how faithful to what was asked, and how diverse. All is measured on the
+CPU, wherever the pictures lie."""
 
 import math
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, MinLen
+from jaxtyping import Float, Int
 from scipy.stats import binomtest
 from skimage.color import rgb2ycbcr
 from torch import Tensor, nn
@@ -23,61 +27,66 @@ from .datasets.shapes import (
     canonical,
     coverage,
 )
+from .expect import Count, Pictures, checked
+
+Features = Float[Tensor, "N D"]
+Planes = Float[Tensor, "B H W"]
 
 # --- Counting, and comparing crowds of pictures by their features ---------------------------------
 
 
-def proportion_interval(hits: int, count: int) -> tuple[float, float]:
+@checked
+def proportion_interval(hits: Annotated[int, Ge(0)], count: Count) -> tuple[float, float]:
     """The 95% interval of Wilson (1927) for a proportion of which `hits` of `count` were seen."""
-    expect.whole("count", count, 1)
-    expect.whole("hits", hits, 0, count)
+    expect.that(hits <= count, "hits", f"be in 0..{count}", f"{hits}")
     interval = binomtest(hits, count).proportion_ci(method="wilson")
     return interval.low, interval.high
 
 
-def spread(features: Tensor, labels: Tensor) -> float:
+@checked
+def spread(features: Features, labels: Int[Tensor, "N"]) -> float:
     """How different pictures of the same label are: the variance within each label, summed over
-    the features, averaged over the labels. features [N, D], labels [N]."""
-    expect.tensor("features", features, ("N", "D"))
-    expect.tensor("labels", labels, (len(features),), "int")
+    the features, averaged over the labels."""
+    features, labels = features.cpu(), labels.cpu()
     groups = [features[labels == label] for label in labels.unique()]
-    if min(map(len, groups)) < 2:
-        raise ValueError("labels should each occur at least twice: one picture has no spread.")
+    least = min(map(len, groups))
+    expect.that(least > 1, "labels", "each occur at least twice", "one that occurs once")
     return float(torch.stack([group.var(dim=0).sum() for group in groups]).mean())
 
 
-def nearest_distances(pictures: Tensor, others: Tensor) -> Tensor:
+@checked
+def nearest_distances(pictures: Pictures, others: Float[Tensor, "M *shape"]) -> Tensor:
     """The root mean squared difference of each picture [N, ...] to the nearest of the others
     [M, ...], [N]: near 0 for a picture that was copied."""
-    expect.tensor("pictures", pictures, None)
-    expect.tensor("others", others, ("M", *pictures.shape[1:]))
-    flat = pictures.flatten(1)
-    nearest = [torch.cdist(rows, others.flatten(1)).amin(dim=1) for rows in flat.split(500)]
+    flat, others = pictures.cpu().flatten(1), others.cpu().flatten(1)
+    nearest = [torch.cdist(rows, others).amin(dim=1) for rows in flat.split(500)]
     return torch.cat(nearest) / flat.shape[1] ** 0.5
 
 
-def frechet_distance(features: Tensor, real: Tensor) -> float:
+@checked
+def frechet_distance(features: Features, real: Float[Tensor, "M D"]) -> float:
     """The Frechet distance of two crowds of features [N, D] and [M, D], each taken for a Gaussian:
     torchmetrics' computation with features of our own. Heusel et al. (2017), equation 6. It falls
     with N for crowds from the same source, so only compare at the same N and M."""
-    expect.tensor("features", features, ("N", "D"))
-    expect.tensor("real", real, ("M", features.shape[1]))
     given = nn.Identity()
     given.num_features = features.shape[1]
     distance = FrechetInceptionDistance(feature=given)
-    distance.update(features, real=False)
-    distance.update(real, real=True)
+    distance.update(features.cpu(), real=False)
+    distance.update(real.cpu(), real=True)
     return float(distance.compute())
 
 
-def precision_recall(features: Tensor, real: Tensor, neighbours: int = 3) -> tuple[float, float]:
+@checked
+def precision_recall(
+    features: Features, real: Float[Tensor, "M D"], neighbours: Count = 3
+) -> tuple[float, float]:
     """Precision: the share of drawn pictures that lie among the real ones; recall: the share of
     real ones that lie among the drawn. Among a crowd lies what is no further from one of its
     members than that member's k-th nearest neighbour in the crowd. Kynkaanniemi et al. (2019),
-    "Improved Precision and Recall", equations 1 and 2. features [N, D], real [M, D]."""
-    expect.tensor("features", features, ("N", "D"))
-    expect.tensor("real", real, ("M", features.shape[1]))
-    expect.whole("neighbours", neighbours, 1, min(len(features), len(real)) - 1)
+    "Improved Precision and Recall", equations 1 and 2."""
+    features, real = features.cpu(), real.cpu()
+    most = min(len(features), len(real)) - 1
+    expect.that(neighbours <= most, "neighbours", f"be in 1..{most}", f"{neighbours}")
 
     def share_among(points: Tensor, crowd: Tensor) -> float:
         # The nearest of all is the point itself, at distance 0.
@@ -90,21 +99,24 @@ def precision_recall(features: Tensor, real: Tensor, neighbours: int = 3) -> tup
 # --- Photos ---------------------------------------------------------------------------------------
 
 
-def luma(pictures: Tensor) -> Tensor:
+@checked
+def luma(pictures: Float[Tensor, "B 3 H W"]) -> Tensor:
     """Brightness in 0..255, as super-resolution papers measure it: Y of YCbCr, ITU-R BT.601.
-    [B, 3, H, W] in [-1, 1] -> [B, H, W], float64."""
-    expect.tensor("pictures", pictures, ("B", 3, "H", "W"))
-    values = rgb2ycbcr((pictures.double().numpy() + 1) / 2, channel_axis=1)
+    In [-1, 1] -> [B, H, W], float64."""
+    values = rgb2ycbcr((pictures.cpu().double().numpy() + 1) / 2, channel_axis=1)
     return torch.from_numpy(values[:, 0])
 
 
+@checked
 def psnr(error: float) -> float:
     """The peak signal-to-noise ratio in decibels, of a mean squared error of values in 0..255."""
-    expect.number("error", error)
     return 10 * math.log10(255**2 / max(error, 1e-12))
 
 
-def distortion(samples: Tensor, real: Tensor) -> dict[str, float]:
+@checked
+def distortion(
+    samples: Float[Tensor, "K *shape"], real: Float[Tensor, "*shape"]
+) -> dict[str, float]:
     """How far samples [K, ...] for one question are from its real answer [...], in values squared.
 
     "single": a sample's mean squared error. "mean": that of the mean of all K. "spread": S^2, the
@@ -112,9 +124,8 @@ def distortion(samples: Tensor, real: Tensor) -> dict[str, float]:
     only K samples, mean - S^2 / K. Samples from the true posterior vary around its mean as much as
     the real answer does: spread / posterior_mean is 1 for them, and 0 for a regression.
     """
-    expect.tensor("real", real, None)
-    expect.tensor("samples", samples, ("K", *real.shape))
-    expect.whole("the number of samples", len(samples), 2)
+    samples, real = samples.cpu(), real.cpu()
+    expect.that(len(samples) > 1, "the number of samples", "be at least 2", f"{len(samples)}")
     spread_ = float(samples.var(dim=0).mean())
     mean = float((samples.mean(dim=0) - real).square().mean())
     return {
@@ -125,7 +136,8 @@ def distortion(samples: Tensor, real: Tensor) -> dict[str, float]:
     }
 
 
-def fine_power(pictures: Tensor, side: int = 16) -> Tensor:
+@checked
+def fine_power(pictures: Planes, side: Annotated[int, Ge(2)] = 16) -> Tensor:
     """The power of the finest octave, 0.25 to 0.5 cycles a pixel, in each block of side x side
     pixels: [B, H, W] -> [B, H // side, W // side]. White noise of variance 1 has the share of the
     frequencies that lie in that octave.
@@ -133,8 +145,9 @@ def fine_power(pictures: Tensor, side: int = 16) -> Tensor:
     Each block fades out to its edges (Hann window), or the jumps from one edge to the opposite one
     would count as fine detail, and there is more in them than in a blurred photo.
     """
-    expect.tensor("pictures", pictures, ("B", "H", "W"))
-    expect.whole("side", side, 2, min(pictures.shape[1:]))
+    most = min(pictures.shape[1:])
+    expect.that(side <= most, "side", f"be in 2..{most}, for these pictures", f"{side}")
+    pictures = pictures.cpu()
     blocks = pictures.unfold(1, side, side).unfold(2, side, side)
     window = torch.hann_window(side, dtype=pictures.dtype)
     window = window[:, None] * window
@@ -146,17 +159,17 @@ def fine_power(pictures: Tensor, side: int = 16) -> Tensor:
     return (power * octave).sum(dim=(3, 4))
 
 
-def block_correlation(pictures: Tensor, real: Tensor) -> float:
+@checked
+def block_correlation(pictures: Planes, real: Planes) -> float:
     """Whether fine detail is where it should be: the correlation between the log of fine_power of
     the blocks of pictures and of real ones, both [B, H, W] in 0..255."""
-    expect.tensor("pictures", pictures, ("B", "H", "W"))
-    expect.tensor("real", real, tuple(pictures.shape))
     logs = [fine_power(x).flatten().add(1e-3).log() for x in (pictures, real)]
     return float(torch.corrcoef(torch.stack(logs))[0, 1])
 
 
 # --- Reading captioned scenes (datasets.shapes) without a network ---------------------------------
 
+Scenery = Float[Tensor, f"B 3 {SIDE} {SIDE}"]
 UNREADABLE = "unreadable"
 # A pixel this far from the ground in RGB shows something; the colours are at least 1.15 away.
 SEEN = 0.5
@@ -165,7 +178,8 @@ SEEN = 0.5
 TOLERANCE = 0.04
 
 
-def read_captions(pictures: Tensor) -> list[str]:
+@checked
+def read_captions(pictures: Scenery) -> list[str]:
     """What the pictures [B, 3, 32, 32] show, in canonical captions (only "left of" and "above"),
     or "unreadable" where that, drawn again, looks different."""
     scenes = read_scenes(pictures)
@@ -177,36 +191,30 @@ def read_captions(pictures: Tensor) -> list[str]:
     ]
 
 
-def shows(pictures: Tensor, captions: Sequence[str]) -> Tensor:
+@checked
+def shows(pictures: Scenery, captions: Annotated[Sequence[str], MinLen(1)]) -> Tensor:
     """Whether each of the pictures [B, 3, 32, 32] shows what its caption says, [B], bool.
     Captions of the same meaning count as the same; an unreadable picture shows nothing."""
     read = read_captions(pictures)
-    if not isinstance(captions, Sequence) or isinstance(captions, str):
-        raise TypeError(f"captions should be a list, but {expect.describe(captions)} came.")
-    if len(captions) != len(read):
-        raise ValueError(
-            f"captions should be one for each picture, but {len(captions)} captions and "
-            f"{len(read)} pictures came."
-        )
+    came = f"{len(captions)} captions and {len(read)} pictures"
+    expect.that(len(captions) == len(read), "captions", "be one for each picture", came)
     asked = [canonical(caption) for caption in captions]
     return torch.tensor([a == b for a, b in zip(read, asked, strict=True)])
 
 
 @torch.no_grad()
-def read_scenes(pictures: Tensor) -> Scenes:
+@checked
+def read_scenes(pictures: Scenery) -> Scenes:
     """The scenes nearest to the pictures [B, 3, 32, 32] in [-1, 1], whether they are near or not.
 
     Cuts the picture in two along its widest empty strip; finds the colour of each part, then how
     much of each pixel that colour covers; of the 12 shapes and sizes, centred on it, keeps the one
     that covers most nearly the same.
     """
-    expect.tensor("pictures", pictures, ("B", 3, SIDE, SIDE))
     pictures = pictures.float().cpu()
-    if not bool((pictures.abs() <= 1).all()):
-        raise ValueError(
-            "pictures should lie in [-1, 1], but some values are outside or NaN. "
-            "Use pictures.clamp(-1, 1)."
-        )
+    right = bool((pictures.abs() <= 1).all())
+    advice = "Use pictures.clamp(-1, 1)."
+    expect.that(right, "pictures", "lie in [-1, 1]", "some values outside, or NaN,", advice)
     away = pictures - GROUND[:, None, None]
     seen = away.norm(dim=1) > SEEN  # [B, 32, 32]
     across, x = _widest_gap(seen.any(dim=1))

@@ -7,16 +7,22 @@ it asks the denoiser for the noise, guesses the clean picture from it, and moves
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge, Interval
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from . import expect
+from .expect import Count, Pictures, Share, Source, Time, checked
 from .schedule import NoiseSchedule
 
-Denoiser = Callable[[Tensor, int], Tensor]
-Steps = int | Sequence[int] | None  # how many, or the t's to visit, or all
-Clip = float | Callable[[Tensor], Tensor] | None  # see clip_guess
+Denoiser = Annotated[Callable[[Tensor, int], Tensor], "denoise(x_t, t)"]
+Noise = Float[Tensor, "B D *shape"]
+# How many, or the t's to visit, or all.
+Steps = Annotated[int | Sequence[int], "Or a list of t's like timesteps(schedule, 20)."] | None
+Clip = Annotated[float, Ge(1e-6)] | Callable[[Tensor], Tensor] | None  # see clip_guess
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,25 +36,29 @@ class Step:
     x_0: Tensor
 
 
-def timesteps(schedule: NoiseSchedule, steps: int | None = None, power: float = 1.0) -> list[int]:
+@checked
+def timesteps(
+    schedule: NoiseSchedule,
+    steps: Count | None = None,
+    power: Annotated[float, Interval(ge=1, le=10)] = 1.0,
+) -> list[int]:
     """The t's that a sampler visits: T first, `steps` strides, and always 0 at the end. All T + 1
     if `steps` is not given.
 
     power: 1 for equal strides; 2 for strides that shrink towards the clean end, where fine detail
     is decided: DDIM (2021), appendix D.2, "quadratic".
     """
-    expect.instance("schedule", schedule, NoiseSchedule)
     total = schedule.steps
-    if steps is None:
-        steps = total
-    expect.whole("steps", steps, 1, total, f"The schedule has {total} steps.")
-    expect.number("power", power, 1, 10)
+    steps = total if steps is None else steps
+    advice = f"The schedule has {total} steps."
+    expect.that(steps <= total, "steps", f"be in 1..{total}", f"{steps}", advice)
     exact = [total * (1 - index / steps) ** power for index in range(steps + 1)]
     return [max(round(t), steps - index) for index, t in enumerate(exact)]  # no t comes twice
 
 
+@checked
 def clip_guess(
-    schedule: NoiseSchedule, x_t: Tensor, t: int, noise: Tensor, clip: Clip = 1.0
+    schedule: NoiseSchedule, x_t: Pictures, t: Time, noise: Pictures, clip: Clip = 1.0
 ) -> tuple[Tensor, Tensor]:
     """The guess of the clean picture, kept within -clip..clip, and the noise that goes with it.
 
@@ -59,26 +69,25 @@ def clip_guess(
     clip: None for no clipping; or a function from the guess to a better one, that puts right what
     is known about the picture.
     """
-    expect.instance("schedule", schedule, NoiseSchedule)
     x_0 = schedule.predict_x0(x_t, t, noise)
     if clip is None:
         return x_0, noise
     if callable(clip):
-        x_0 = expect.tensor("what clip returned", clip(x_0), tuple(x_0.shape))
+        x_0 = expect.alike("what clip returned", clip(x_0), x_0)
     else:
-        expect.number("clip", clip, 1e-6)
         x_0 = x_0.clamp(-clip, clip)
     return x_0, schedule.predict_noise(x_t, t, x_0)
 
 
+@checked
 def ddpm(
     denoise: Denoiser,
     schedule: NoiseSchedule,
-    x_T: Tensor,
+    x_T: Noise,
     steps: Steps = None,
-    variance: str = "posterior",
+    variance: Literal["posterior", "beta"] = "posterior",
     clip: Clip = 1.0,
-    generator: torch.Generator | None = None,
+    generator: Source = None,
 ) -> Iterator[Step]:
     """Ancestral sampling: draw x_s from q(x_s | x_t, x_0) at the guess of x_0. DDPM (2020),
     algorithm 2. The last step adds no noise.
@@ -87,8 +96,7 @@ def ddpm(
     say timesteps(schedule, 25, power=2). variance: "posterior" or
     "beta", the two choices of DDPM section 3.2. clip: see clip_guess. generator: of the noise.
     """
-    expect.choice("variance", variance, ("posterior", "beta"))
-    x_t = _start(denoise, x_T, clip, generator)
+    x_t = x_T
     for t, s in _strides(schedule, steps):
         x_0, noise = clip_guess(schedule, x_t, t, _ask(denoise, x_t, t), clip)
         x_t, spread = schedule.posterior(x_0, x_t, t, s)
@@ -99,34 +107,37 @@ def ddpm(
         yield Step(s, x_t, noise, x_0)
 
 
+@checked
 def ddim(
     denoise: Denoiser,
     schedule: NoiseSchedule,
-    x_T: Tensor,
+    x_T: Noise,
     steps: Steps = 50,
-    eta: float = 0.0,
+    eta: Share = 0.0,
     clip: Clip = 1.0,
-    generator: torch.Generator | None = None,
+    generator: Source = None,
 ) -> Iterator[Step]:
     """Song, Meng, Ermon, "Denoising Diffusion Implicit Models" (2021), equations 12 and 16:
     mix the guess of x_0 again, with the same noise, as x_s. eta: the share of fresh noise, 0 for
     none (deterministic), 1 for about as much as ddpm. Other arguments as in ddpm."""
-    expect.number("eta", eta, 0, 1)
-    x_t = _start(denoise, x_T, clip, generator)
+    x_t = x_T
     for t, s in _strides(schedule, steps):
         x_0, noise = clip_guess(schedule, x_t, t, _ask(denoise, x_t, t), clip)
-        share_t, share_s = schedule.alpha_bars[[t, s]].tolist()
-        fresh = eta * math.sqrt((1 - share_s) / (1 - share_t) * (1 - share_t / share_s))
-        x_t = math.sqrt(share_s) * x_0 + math.sqrt(max(1 - share_s - fresh**2, 0)) * noise
+        alpha_bar_t, alpha_bar_s = schedule.alpha_bars[[t, s]].tolist()
+        fresh = eta * math.sqrt(
+            (1 - alpha_bar_s) / (1 - alpha_bar_t) * (1 - alpha_bar_t / alpha_bar_s)
+        )
+        x_t = math.sqrt(alpha_bar_s) * x_0 + math.sqrt(max(1 - alpha_bar_s - fresh**2, 0)) * noise
         if fresh > 0:
             x_t = x_t + fresh * _randn_like(x_t, generator)
         yield Step(s, x_t, noise, x_0)
 
 
+@checked
 def dpm_solver(
     denoise: Denoiser,
     schedule: NoiseSchedule,
-    x_T: Tensor,
+    x_T: Noise,
     steps: Steps = 20,
     clip: Clip = 1.0,
 ) -> Iterator[Step]:
@@ -137,33 +148,34 @@ def dpm_solver(
     no earlier guess and the last one no finite lambda to arrive at: both are DDIM steps.
     Deterministic. Arguments as in ddpm.
     """
-    x_t = _start(denoise, x_T, clip, None)
+    x_t = x_T
     earlier, stride = None, None  # the last step's guess, and its stride in lambda
     for t, s in _strides(schedule, steps):
         x_0, noise = clip_guess(schedule, x_t, t, _ask(denoise, x_t, t), clip)
-        share_t, share_s = schedule.alpha_bars[[t, s]].tolist()
+        alpha_bar_t, alpha_bar_s = schedule.alpha_bars[[t, s]].tolist()
         ahead = x_0
         if s > 0:
-            last_stride, stride = stride, _half_log_snr(share_s) - _half_log_snr(share_t)
+            last_stride, stride = stride, _half_log_snr(alpha_bar_s) - _half_log_snr(alpha_bar_t)
             if earlier is not None:
                 ahead = x_0 + stride / (2 * last_stride) * (x_0 - earlier)
         earlier = x_0
-        kept = math.sqrt((1 - share_s) / (1 - share_t))  # of x_t
-        x_t = kept * x_t + (math.sqrt(share_s) - kept * math.sqrt(share_t)) * ahead
+        kept = math.sqrt((1 - alpha_bar_s) / (1 - alpha_bar_t))  # of x_t
+        x_t = kept * x_t + (math.sqrt(alpha_bar_s) - kept * math.sqrt(alpha_bar_t)) * ahead
         yield Step(s, x_t, noise, x_0)
 
 
+@checked
 def repaint(
     denoise: Denoiser,
     schedule: NoiseSchedule,
-    x_T: Tensor,
-    known: Tensor,
-    mask: Tensor,
-    steps: int = 50,
-    jump: int = 5,
-    resampling: int = 5,
+    x_T: Noise,
+    known: Noise,
+    mask: Bool[Tensor, "B 1 H W"],
+    steps: Count = 50,
+    jump: Count = 5,
+    resampling: Count = 5,
     clip: Clip = 1.0,
-    generator: torch.Generator | None = None,
+    generator: Source = None,
 ) -> Iterator[Step]:
     """Lugmayr et al., "RePaint" (2022), algorithm 1: fill a hole with a network that never saw
     one. ddpm, but after each step the known pixels are put back, noised to where the step arrived.
@@ -175,12 +187,9 @@ def repaint(
     hole. Other arguments as in ddpm. Calls of the network: steps + (steps / jump - 1) * jump *
     (resampling - 1), 230 as it stands.
     """
-    expect.whole("steps", steps, 1)
-    expect.whole("jump", jump, 1)
-    expect.whole("resampling", resampling, 1)
-    x_t = _start(denoise, x_T, clip, generator)
-    expect.tensor("known", known, tuple(x_T.shape))
-    expect.tensor("mask", mask, (len(x_T), 1, *x_T.shape[2:]), "bool")
+    right = mask.shape[2:] == x_T.shape[2:]
+    expect.that(right, "mask", f"be of the size of x_T, {list(x_T.shape)}", mask)
+    x_t = x_T
     visited = timesteps(schedule, steps)[::-1]  # clean first
     repeats = {place: resampling - 1 for place in range(1, steps - jump + 1, jump)}
     place = steps
@@ -203,50 +212,29 @@ def repaint(
             x_t = math.sqrt(kept.item()) * x_t + fresh
 
 
-def last(steps: Iterator[Step]) -> Tensor:
+@checked
+def last(steps: Iterator) -> Tensor:
     """Run a sampler to its end and return the picture."""
-    expect.instance("steps", steps, Iterator)
     final = None
     for step in steps:
         final = step
-    return expect.instance("the last of steps", final, Step).x_t
+    return expect.fits("the last of steps", final, Step).x_t
 
 
-def _half_log_snr(share: float) -> float:
-    return 0.5 * math.log(share / (1 - share))
+def _half_log_snr(alpha_bar: float) -> float:
+    return 0.5 * math.log(alpha_bar / (1 - alpha_bar))
 
 
-def _start(denoise, x_T, clip, generator) -> Tensor:
-    expect.callable_("denoise", denoise, "denoise(x_t, t)")
-    expect.random_source("generator", generator)
-    if clip is not None and not callable(clip):
-        expect.number("clip", clip, 1e-6)
-    expect.tensor("x_T", x_T, None)
-    if x_T.ndim < 2 or x_T.numel() == 0:
-        raise ValueError(f"x_T should have shape [B, ...], but {expect.describe(x_T)} came.")
-    return x_T
-
-
-def _strides(schedule, steps) -> list[tuple[int, int]]:
+def _strides(schedule: NoiseSchedule, steps: Steps) -> list[tuple[int, int]]:
     """(from, to) of each step."""
     if steps is None or isinstance(steps, int):
         visited = timesteps(schedule, steps)
     else:
-        expect.instance("schedule", schedule, NoiseSchedule)
-        if not isinstance(steps, Sequence) or isinstance(steps, (str, bytes)):
-            raise TypeError(
-                "steps should be how many, or a list of t's like timesteps(schedule, 20), but "
-                f"{expect.describe(steps)} came."
-            )
         visited = list(steps)
-        for t in visited:
-            expect.whole("each t in steps", t, 0, schedule.steps)
         falls = all(t > s for t, s in zip(visited, visited[1:], strict=False))
-        if len(visited) < 2 or visited[-1] != 0 or not falls:
-            raise ValueError(
-                "steps should fall to 0 at the end, like timesteps(schedule, 20), but "
-                f"{visited if len(visited) < 12 else visited[:12]} came."
-            )
+        right = falls and len(visited) > 1 and visited[0] <= schedule.steps and visited[-1] == 0
+        wanted = f"fall from at most {schedule.steps} to 0, like timesteps(schedule, 20)"
+        expect.that(right, "steps", wanted, f"{visited[:12]}")
     return list(zip(visited[:-1], visited[1:], strict=True))
 
 
@@ -254,7 +242,7 @@ def _ask(denoise, x_t: Tensor, t: int) -> Tensor:
     with torch.no_grad():
         noise = denoise(x_t, t)
     advice = "A denoiser returns the noise in x_t, in the shape of x_t."
-    return expect.tensor("what denoise returned", noise, tuple(x_t.shape), advice=advice)
+    return expect.alike("what denoise returned", noise, x_t, advice)
 
 
 def _randn_like(x: Tensor, generator) -> Tensor:

@@ -8,51 +8,44 @@ the numbers of the words, for a network that trains a TextEncoder with the rest 
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from annotated_types import MinLen
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from . import expect
 from .conditions import Condition
 from .datasets.shapes import VOCABULARY
+from .expect import Count, checked
 
+Captions = Annotated[Sequence[str], MinLen(1)]
 PADDING = 0  # the token that fills up shorter captions
 LONGEST = 10  # words: "a small red star left of a large blue circle"
 NUMBERS = {word: number for number, word in enumerate(VOCABULARY, start=1)}
 
 
-def tokenise(captions: Sequence[str]) -> Condition:
+@checked
+def tokenise(captions: Captions) -> Condition:
     """Captions as the numbers of their words, each filled up with padding to LONGEST words:
     Condition(tokens [B, LONGEST], mask [B, LONGEST], False for padding).
 
     Raises a ValueError that names a word that is not in VOCABULARY, and the nearest ones that are.
     """
-    tokens = torch.full((len(_checked(captions)), LONGEST), PADDING)
+    tokens = torch.full((len(captions), LONGEST), PADDING)
     for row, caption in zip(tokens, captions, strict=True):
         words = caption.lower().replace(",", " ").rstrip(" .").split()
-        if not words:
-            raise ValueError(
-                'a caption should hold words, such as "a small red star", but an empty one came.'
-            )
+        expect.that(words, "a caption", 'hold words, such as "a small red star"', "an empty one")
         for word in words:
             if word not in NUMBERS:
                 raise ValueError(_unknown(word, caption))
-        if len(words) > LONGEST:
-            raise ValueError(
-                f"a caption should have at most {LONGEST} words, but {len(words)} came: {caption!r}"
-            )
+        right = len(words) <= LONGEST
+        at_most = f"have at most {LONGEST} words"
+        expect.that(right, "a caption", at_most, f"{len(words)}", f"It was {caption!r}.")
         row[: len(words)] = torch.tensor([NUMBERS[word] for word in words])
     return Condition(tokens=tokens, mask=tokens != PADDING)
-
-
-def _checked(captions: Sequence[str]) -> Sequence[str]:
-    whole = isinstance(captions, Sequence) and not isinstance(captions, str) and len(captions)
-    if not whole or not all(isinstance(caption, str) for caption in captions):
-        raise TypeError(
-            f"captions should be a list of captions, but {expect.describe(captions)} came."
-        )
-    return captions
 
 
 def _unknown(word: str, caption: str) -> str:
@@ -68,15 +61,10 @@ class TextEncoder(nn.Module):
     listens to it: tokens [B, L] -> embeddings [B, L, channels]. Vaswani et al., "Attention Is All
     You Need" (2017), section 3.1, with the normalisation first."""
 
-    def __init__(self, channels: int = 128, layers: int = 2, heads: int = 4):
+    @checked
+    def __init__(self, channels: Count = 128, layers: Count = 2, heads: Count = 4):
         super().__init__()
-        expect.whole("channels", channels, 1)
-        expect.whole("layers", layers, 1)
-        expect.whole("heads", heads, 1)
-        if channels % heads:
-            raise ValueError(
-                f"channels should be divisible by heads = {heads}, but {channels} came."
-            )
+        expect.divisible("channels", channels, heads, f"heads = {heads}")
         self.words = nn.Embedding(len(VOCABULARY) + 1, channels)
         self.places = nn.Parameter(0.5 * torch.randn(LONGEST, channels))
         layer = nn.TransformerEncoderLayer(
@@ -86,14 +74,12 @@ class TextEncoder(nn.Module):
             layer, layers, nn.LayerNorm(channels), enable_nested_tensor=False
         )
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """tokens [B, L], from tokenise -> [B, L, channels]"""
-        expect.tensor("tokens", tokens, ("B", "L"), "int")
-        if tokens.shape[1] > LONGEST or not bool(((tokens >= 0) & (tokens <= len(NUMBERS))).all()):
-            raise ValueError(
-                f"tokens should be at most {LONGEST} numbers in 0..{len(NUMBERS)}, from tokenise, "
-                f"but {expect.describe(tokens)} came."
-            )
+    @checked
+    def forward(self, tokens: Int[Tensor, "B L"]) -> Tensor:
+        """tokens, from tokenise -> [B, L, channels]"""
+        right = tokens.shape[1] <= LONGEST and not ((tokens < 0) | (tokens > len(NUMBERS))).any()
+        wanted = f"be at most {LONGEST} numbers in 0..{len(NUMBERS)}, from tokenise"
+        expect.that(right, "tokens", wanted, tokens)
         embedded = self.words(tokens) + self.places[: tokens.shape[1]]
         return self.layers(embedded, src_key_padding_mask=tokens == PADDING)
 
@@ -139,11 +125,10 @@ class FrozenText:
         self.channels = network.config.hidden_size
 
     @torch.no_grad()
-    def __call__(self, captions: Sequence[str]) -> Condition:
+    @checked
+    def __call__(self, captions: Captions) -> Condition:
         """The captions' embeddings, one for each piece of a word, and which of them count."""
-        words = self.tokenizer(
-            list(_checked(captions)), padding=True, truncation=True, return_tensors="pt"
-        )
+        words = self.tokenizer(list(captions), padding=True, truncation=True, return_tensors="pt")
         embedded = self.network(words.input_ids, attention_mask=words.attention_mask)
         return Condition(
             tokens=embedded.last_hidden_state.float(), mask=words.attention_mask.bool()

@@ -187,7 +187,7 @@ def train(
         x_0, condition = next(stream)
         least = f"have at least {accelerator.num_processes} row(s), one for each process"
         right = len(x_0) >= accelerator.num_processes
-        expect.that(right, "x_0", least, expect.describe(x_0))
+        expect.that(right, "x_0", least, x_0)
         source = torch.Generator().manual_seed(_seed(seed, number))
         t = torch.randint(1, schedule.steps + 1, (len(x_0),), generator=source)
         noise = torch.randn(x_0.shape, generator=source)

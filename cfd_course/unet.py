@@ -6,27 +6,32 @@ attends to itself and to the condition at the coarse levels.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, MinLen
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from . import expect
 from .conditions import Condition, with_null_image, with_null_token
+from .expect import Count, Pictures, Time, checked
 from .schedule import NoiseSchedule
 
 GROUPS = 8  # of channels, in every GroupNorm
+GROUPED = f"{GROUPS}, the groups of GroupNorm"
 PLACE_CHANNELS = 32  # of the embedding of a place in the picture
-INJECT = ("input", "levels", "attention")  # the routes of a condition picture
+Width = Annotated[int, Ge(GROUPS)]
 
 
 Network = Annotated[Callable[..., Tensor], "network(x_t, t, condition)"]
 
 
-def ask(network: Network, x_t: Tensor, t: int | Tensor, condition: Condition | None) -> Tensor:
+@checked
+def ask(network: Network, x_t: Pictures, t: int | Tensor, condition: Condition | None) -> Tensor:
     """network(x_t, t, condition), wherever it is. One rule for devices through the course: a
     network works where its weights are. What it is asked is brought there, and its answer comes
     back to where x_t is. So only who wants a network elsewhere moves it, and nobody else needs to
@@ -40,25 +45,23 @@ def ask(network: Network, x_t: Tensor, t: int | Tensor, condition: Condition | N
     return network(x_t.to(there), t, condition).to(x_t.device)
 
 
-def time_embedding(t: Tensor, channels: int) -> Tensor:
+@checked
+def time_embedding(
+    t: Int[Tensor, "B"] | Float[Tensor, "B"], channels: Annotated[int, Ge(2)]
+) -> Tensor:
     """Sines and cosines of t at frequencies from 1 down to 1/10000, [B] -> [B, channels].
     Vaswani et al., "Attention Is All You Need" (2017), section 3.5; all the sines stand first."""
-    if not isinstance(t, Tensor) or t.ndim != 1:
-        raise ValueError(f"t should be a tensor of shape [B], but {expect.describe(t)} came.")
-    expect.whole("channels", channels, 2)
-    if channels % 2:
-        raise ValueError(f"channels should be even, a sine for each cosine, but {channels} came.")
+    expect.divisible("channels", channels, 2)
     half = channels // 2
     frequencies = torch.exp(-math.log(10_000) * torch.arange(half, device=t.device) / half)
     angles = t.float()[:, None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
-def place_embedding(height: int, width: int) -> Tensor:
+@checked
+def place_embedding(height: Count, width: Count) -> Tensor:
     """Sines and cosines of the row and of the column of each place, row by row,
     [height * width, PLACE_CHANNELS]."""
-    expect.whole("height", height, 1)
-    expect.whole("width", width, 1)
     rows, columns = (time_embedding(torch.arange(n), PLACE_CHANNELS // 2) for n in (height, width))
     return torch.cat([rows.repeat_interleave(width, 0), columns.repeat(height, 1)], dim=1)
 
@@ -75,16 +78,11 @@ class ResidualBlock(nn.Module):
     """Two convolutions beside a shortcut. The embedding of the time (and condition) scales and
     shifts the channels between them: Dhariwal, Nichol (2021), section 3, equation for AdaGN."""
 
-    def __init__(self, in_channels: int, out_channels: int, embedding_channels: int):
+    @checked
+    def __init__(self, in_channels: Width, out_channels: Width, embedding_channels: Count):
         super().__init__()
         for name, count in (("in_channels", in_channels), ("out_channels", out_channels)):
-            expect.whole(name, count, GROUPS)
-            if count % GROUPS:
-                raise ValueError(
-                    f"{name} should be divisible by {GROUPS}, the groups of GroupNorm, but {count} "
-                    "came."
-                )
-        expect.whole("embedding_channels", embedding_channels, 1)
+            expect.divisible(name, count, GROUPS, GROUPED)
         self.norm_1 = nn.GroupNorm(GROUPS, in_channels)
         self.conv_1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.modulation = nn.Linear(embedding_channels, 2 * out_channels)
@@ -93,10 +91,13 @@ class ResidualBlock(nn.Module):
         same = in_channels == out_channels
         self.shortcut = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1)
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """x [B, in_channels, H, W], embedding [B, embedding_channels] -> [B, out_channels, H, W]"""
-        expect.tensor("x", x, ("B", self.norm_1.num_channels, "H", "W"))
-        expect.tensor("embedding", embedding, (len(x), self.modulation.in_features))
+    @checked
+    def forward(
+        self,
+        x: Float[Tensor, "B {self.norm_1.num_channels} H W"],
+        embedding: Float[Tensor, "B {self.modulation.in_features}"],
+    ) -> Tensor:
+        """-> [B, out_channels, H, W]"""
         h = self.conv_1(F.silu(self.norm_1(x)))
         scale, shift = self.modulation(F.silu(embedding))[:, :, None, None].chunk(2, dim=1)
         h = self.norm_2(h) * (1 + scale) + shift
@@ -107,32 +108,32 @@ class Attention(nn.Module):
     """Multi-head attention, from x to x itself or from x to a context. Vaswani et al. (2017),
     section 3.2."""
 
-    def __init__(self, channels: int, heads: int, context_channels: int | None = None):
+    @checked
+    def __init__(self, channels: Count, heads: Count, context_channels: int | None = None):
         super().__init__()
-        expect.whole("channels", channels, 1)
-        expect.whole("heads", heads, 1)
-        if channels % heads:
-            raise ValueError(
-                f"channels should be divisible by heads = {heads}, but {channels} came."
-            )
+        expect.divisible("channels", channels, heads, f"heads = {heads}")
         self.heads = heads
         self.query = nn.Linear(channels, channels)
         self.key = nn.Linear(context_channels or channels, channels)
         self.value = nn.Linear(context_channels or channels, channels)
         self.out = zeroed(nn.Linear(channels, channels))
 
-    def forward(self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None):
-        """x [B, N, channels], context [B, M, context_channels], mask [B, M] with False for what
-        must not be attended to -> [B, N, channels]"""
-        expect.tensor("x", x, ("B", "N", self.query.in_features))
+    @checked
+    def forward(
+        self,
+        x: Float[Tensor, "B N {self.query.in_features}"],
+        context: Float[Tensor, "B M {self.key.in_features}"] | None = None,
+        mask: Bool[Tensor, "B M"] | None = None,
+    ) -> Tensor:
+        """mask: False for what must not be attended to -> [B, N, channels]"""
         context = x if context is None else context
-        expect.tensor("context", context, (len(x), "M", self.key.in_features))
+        width = self.key.in_features
+        expect.that(context.shape[2] == width, "context", f"have shape [B, M, {width}]", context)
         query, key, value = (
             layer(y).unflatten(2, (self.heads, -1)).transpose(1, 2)  # [B, heads, N or M, width]
             for layer, y in ((self.query, x), (self.key, context), (self.value, context))
         )
         if mask is not None:
-            expect.tensor("mask", mask, tuple(context.shape[:2]), "bool")
             mask = mask[:, None, None, :]  # the same for every head and every query
         h = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         return self.out(h.transpose(1, 2).flatten(2))
@@ -170,9 +171,7 @@ class Unet(nn.Module):
         one level to the next, height and width halve.
     condition_channels: of the condition picture; 0 for none.
     inject: the condition picture's way in. "input": concatenated to x_t. "levels": its features,
-        computed once a level, are added on the way down. "attention": it is cut into patches, one
-        for each place of the coarsest level, and every place attends to all of them, or to those
-        that the condition's mask [B, patches] leaves.
+        computed once a level, are added on the way down. For a third, see PatchTokens.
     token_encoder: a module that turns tokens [B, L] into embeddings [B, L, token_channels]: an
         nn.Embedding for digits. None for embeddings from outside.
     token_channels: the width D of the embeddings; 0 for a network without tokens. Taken from the
@@ -181,68 +180,35 @@ class Unet(nn.Module):
     heads: of every attention.
     patch: 1, or 2 to work on 2x2 patches: the same picture at half the height and width with four
         times the channels, at a fraction of the time.
+    placed: every place that attends is told where it is, to find the token of the same place.
     """
 
+    @checked
     def __init__(
         self,
-        image_channels: int = 3,
-        channels: tuple[int, ...] = (32, 64, 128),
-        condition_channels: int = 0,
-        inject: str = "input",
+        image_channels: Count = 3,
+        channels: Annotated[Sequence[Width], MinLen(1)] = (32, 64, 128),
+        condition_channels: Annotated[int, Ge(0)] = 0,
+        inject: Literal["input", "levels"] = "input",
         token_encoder: nn.Module | None = None,
-        token_channels: int = 0,
-        attention: tuple[int, ...] | None = None,
-        heads: int = 4,
-        patch: int = 1,
+        token_channels: Annotated[int, Ge(0)] = 0,
+        attention: Sequence[int] | None = None,
+        heads: Count = 4,
+        patch: Count = 1,
+        placed: bool = False,
     ):
         super().__init__()
-        expect.whole("image_channels", image_channels, 1)
-        expect.whole("condition_channels", condition_channels, 0)
-        expect.choice("inject", inject, INJECT)
-        expect.whole("token_channels", token_channels, 0)
-        expect.whole("heads", heads, 1)
-        expect.whole("patch", patch, 1)
-        if not isinstance(channels, (tuple, list)) or not channels:
-            raise TypeError(
-                "channels should be one number for each level, say (32, 64, 128), but "
-                f"{expect.describe(channels)} came."
-            )
-        for count in channels:
-            expect.whole("each of channels", count, GROUPS)
-            if count % GROUPS or count % heads:
-                raise ValueError(
-                    f"each of channels should be divisible by {GROUPS} (the groups of GroupNorm) "
-                    f"and by heads = {heads}, but {count} came."
-                )
         levels = range(len(channels))
-        attention = (len(channels) - 1,) if attention is None else attention
-        if not isinstance(attention, (tuple, list)):
-            raise TypeError(
-                "attention should be the levels that attend, say (1, 2), but "
-                f"{expect.describe(attention)} came."
-            )
+        for count in channels:
+            expect.divisible("each of channels", count, GROUPS, GROUPED)
+            expect.divisible("each of channels", count, heads, f"heads = {heads}")
+        attention = levels[-1:] if attention is None else attention
         for level in attention:
-            expect.whole("each of attention", level, 0, len(channels) - 1)
-        if token_encoder is not None and not isinstance(token_encoder, nn.Module):
-            raise TypeError(
-                "token_encoder should be a torch module that turns tokens [B, L] into embeddings "
-                f"[B, L, D], but {expect.describe(token_encoder)} came."
-            )
+            expect.that(level in levels, "each of attention", f"be in 0..{levels[-1]}", f"{level}")
         if isinstance(token_encoder, nn.Embedding):
             token_channels = token_encoder.embedding_dim
-        if token_encoder is not None and not token_channels:
-            raise ValueError(
-                "token_channels should be the width of what token_encoder returns, but 0 came."
-            )
-        if inject == "attention":
-            if not condition_channels or not attention or token_encoder is not None:
-                raise ValueError(
-                    'inject="attention" should come with condition_channels, at least one level in '
-                    "attention and no token_encoder, for the patches of the picture are the "
-                    f"tokens, but {condition_channels}, {attention} and "
-                    f"{expect.describe(token_encoder)} came."
-                )
-            token_channels = channels[-1]
+        right = token_encoder is None or token_channels
+        expect.that(right, "token_channels", "be the width of what token_encoder returns", "0")
         self.image_channels = image_channels
         self.condition_channels = condition_channels
         self.inject = inject
@@ -250,11 +216,12 @@ class Unet(nn.Module):
         self.patch = patch
         self.factor = patch * 2 ** (len(channels) - 1)  # height and width must be divisible by it
         self.token_encoder = token_encoder
+        self.attends = bool(attention)
 
         first, width = channels[0], 4 * channels[0]
         self.time = nn.Sequential(nn.Linear(first, width), nn.SiLU(), nn.Linear(width, width))
         seen = image_channels
-        if condition_channels and inject != "attention":
+        if condition_channels:
             self.null_image = nn.Parameter(torch.zeros(condition_channels))
             if inject == "input":
                 seen += condition_channels + 1
@@ -266,10 +233,6 @@ class Unet(nn.Module):
                 else nn.Conv2d(channels[level - 1], channels[level], 3, stride=2, padding=1)
                 for level in levels
             )
-        if inject == "attention":
-            self.from_patch = nn.Linear(
-                condition_channels * self.factor**2 + PLACE_CHANNELS, token_channels
-            )
         if token_channels:
             self.null_token = nn.Parameter(torch.randn(token_channels))
             self.from_tokens = nn.Linear(token_channels, width)
@@ -277,9 +240,7 @@ class Unet(nn.Module):
         def attention_at(level):
             if level not in attention:
                 return None
-            return AttentionBlock(
-                channels[level], heads, token_channels or None, inject == "attention"
-            )
+            return AttentionBlock(channels[level], heads, token_channels or None, placed)
 
         self.conv_in = nn.Conv2d(seen * patch**2, first, 3, padding=1)
         self.down_blocks = nn.ModuleList(
@@ -302,40 +263,42 @@ class Unet(nn.Module):
         self.norm_out = nn.GroupNorm(GROUPS, first)
         self.conv_out = zeroed(nn.Conv2d(first, image_channels * patch**2, 3, padding=1))
 
-    def forward(self, x_t: Tensor, t: int | Tensor, condition: Condition | None = None) -> Tensor:
-        """x_t [B, image_channels, H, W], t a whole number or [B] -> the noise, shaped like x_t.
-
-        No condition is the same as one that is absent for everybody.
-        """
-        expect.tensor("x_t", x_t, ("B", self.image_channels, "H", "W"))
+    @checked
+    def forward(
+        self,
+        x_t: Float[Tensor, "B {self.image_channels} H W"],
+        t: Time,
+        condition: Condition | None = None,
+    ) -> Tensor:
+        """-> the noise, shaped like x_t. No condition is the same as one that is absent for
+        everybody."""
         weight = self.conv_in.weight
         if x_t.device != weight.device:
             return ask(self, x_t, t, condition)
-        if x_t.dtype != weight.dtype and not torch.is_autocast_enabled(x_t.device.type):
-            raise TypeError(
-                f"x_t should be {weight.dtype} like the network's weights, but "
-                f"{expect.describe(x_t)} came. Convert one of them with .to(...)."
-            )
-        height, width = x_t.shape[2:]
-        if height % self.factor or width % self.factor:
-            raise ValueError(
-                f"the height and width of x_t should be divisible by {self.factor} for this U-Net, "
-                f"but {height}x{width} came. Pad or crop the picture."
-            )
+        right = x_t.dtype == weight.dtype or torch.is_autocast_enabled(x_t.device.type)
+        wanted, advice = f"be {weight.dtype} like the weights", "Convert it with .to(...)."
+        expect.that(right, "x_t", wanted, x_t, advice, TypeError)
+        said = f"{self.factor} for this U-Net"
+        expect.divisible("the height and width of x_t", x_t.shape[2:], self.factor, said)
+        expect.time("t", t, 1, math.inf)
+        t = torch.as_tensor(t, device=x_t.device).expand(len(x_t))
         condition = self._complete(condition, x_t)
-        tokens, mask = self._attended(condition)
 
-        h = x_t
-        features = None
-        if self.condition_channels and self.inject != "attention":
-            image = condition.image.to(x_t)
-            seen = with_null_image(image, condition.present, self.null_image)
+        tokens, mask = None, None
+        if self.token_channels:
+            told = (condition.mask, condition.present, self.null_token)
+            tokens, mask = with_null_token(condition.tokens.to(self.null_token), *told)
+            # A weight of zero hides every number, but not a NaN or infinity left in the padding.
+            tokens = tokens.masked_fill(~mask[..., None], 0)
+        h, features = x_t, None
+        if self.condition_channels:
+            seen = with_null_image(condition.image.to(x_t), condition.present, self.null_image)
             if self.inject == "input":
                 h = torch.cat([h, seen], dim=1)
             else:
                 features = self.condition_features(seen)
         h = self.conv_in(F.pixel_unshuffle(h, self.patch))
-        embedding = self.embed(_times(t, x_t), tokens, mask)
+        embedding = self.embed(t, tokens, mask)
         h, skips = self.encode(h, embedding, tokens, mask, features)
         h = self.middle_2(self.middle_1(h, embedding), embedding)
         h = self.decode(h, skips, embedding, tokens, mask)
@@ -404,82 +367,47 @@ class Unet(nn.Module):
         if condition is None or condition.tokens is None or condition.tokens.is_floating_point():
             return condition
         condition = condition.to(self.conv_in.weight.device)
-        if self.token_encoder is None:
-            raise ValueError(
-                "tokens should be embeddings [B, L, D] for a U-Net without a token_encoder, but "
-                f"{expect.describe(condition.tokens)} came."
-            )
+        wanted = "be embeddings [B, L, D] for a U-Net without a token_encoder"
+        right = self.token_encoder is not None
+        expect.that(right, "tokens", wanted, expect.describe(condition.tokens))
         if isinstance(self.token_encoder, nn.Embedding):
-            known = self.token_encoder.num_embeddings
+            last = self.token_encoder.num_embeddings - 1
             low, high = int(condition.tokens.min()), int(condition.tokens.max())
-            if low < 0 or high >= known:
-                raise ValueError(f"tokens should be in 0..{known - 1}, but {low}..{high} came.")
+            right = low >= 0 and high <= last
+            expect.that(right, "tokens", f"be in 0..{last}", f"{low}..{high}")
         return replace(condition, tokens=self.token_encoder(condition.tokens))
 
     def _complete(self, condition: Condition | None, x_t: Tensor) -> Condition | None:
         """The condition, checked against the network and x_t; an absent one where none came."""
-        wants_image = bool(self.condition_channels)
-        wants_tokens = bool(self.token_channels) and self.inject != "attention"
+        wants = {"image": self.condition_channels, "tokens": self.token_channels}
+        said = {"image": "an image", "tokens": "tokens"}
         count, _, height, width = x_t.shape
-        if condition is None:
-            if not wants_image and not wants_tokens:
-                return None
-            image = x_t.new_zeros(count, self.condition_channels, height, width)
+        if condition is None and any(wants.values()):
             return Condition(
-                image=image if wants_image else None,
-                tokens=x_t.new_zeros(count, 1, self.token_channels) if wants_tokens else None,
+                image=x_t.new_zeros(count, wants["image"], height, width)
+                if wants["image"]
+                else None,
+                tokens=x_t.new_zeros(count, 1, wants["tokens"]) if wants["tokens"] else None,
                 present=torch.zeros(count, dtype=torch.bool, device=x_t.device),
             )
-        if not isinstance(condition, Condition):
-            raise TypeError(
-                f"condition should be a Condition or None, but {expect.describe(condition)} came."
-            )
-        condition = condition.to(x_t.device)
-        for name, given, wanted in (
-            ("an image", condition.image is not None, wants_image),
-            ("tokens", condition.tokens is not None, wants_tokens),
-        ):
-            if given != wanted:
-                raise ValueError(
-                    f"this U-Net's condition should come {'with' if wanted else 'without'} {name}, "
-                    f"but one came {'with' if given else 'without'}: it has condition_channels="
-                    f"{self.condition_channels} and token_channels={self.token_channels}."
-                )
-        if len(condition) != count:
-            raise ValueError(
-                f"condition should have one row for each of the {count} examples of x_t, but "
-                f"{len(condition)} came."
-            )
-        if wants_image:
-            expect.tensor(
-                "the condition's image",
-                condition.image,
-                (count, self.condition_channels, height, width),
-                advice="It should already be at the size of x_t.",
-            )
-        if wants_tokens:
-            condition = self.encode_tokens(condition)
-            expect.tensor("tokens", condition.tokens, (count, "L", self.token_channels))
+        if condition is None:
+            return None
+        for name, channels in wants.items():
+            comes = getattr(condition, name) is not None
+            here, there = ("with" if each else "without" for each in (channels, comes))
+            wanted = f"come {here} {said[name]}, for this U-Net wants the channels {wants}"
+            expect.that(comes == bool(channels), "condition", wanted, f"one {there}")
+        rows = f"have one row for each of the {count} examples of x_t"
+        expect.that(len(condition) == count, "condition", rows, f"{len(condition)}")
+        condition = self.encode_tokens(condition.to(x_t.device))
+        image, tokens = condition.image, condition.tokens
+        shape = [count, self.condition_channels, height, width]
+        right = image is None or list(image.shape) == shape
+        advice = "It should already be at the size of x_t."
+        expect.that(right, "the condition's image", f"have shape {shape}", image, advice)
+        right = tokens is None or (tokens.ndim == 3 and tokens.shape[2] == self.token_channels)
+        expect.that(right, "tokens", f"have shape [{count}, L, {self.token_channels}]", tokens)
         return condition
-
-    def _attended(self, condition: Condition | None) -> tuple[Tensor | None, Tensor | None]:
-        """What the network attends to, the null token first, and where it counts."""
-        if not self.token_channels:
-            return None, None
-        mask = condition.mask
-        if self.inject == "attention":
-            image = condition.image.to(self.null_token)
-            patches = F.pixel_unshuffle(image, self.factor)
-            place = place_embedding(*patches.shape[2:]).to(patches).expand(len(image), -1, -1)
-            tokens = self.from_patch(torch.cat([_as_row(patches), place], dim=2))
-            if mask is None:
-                mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
-            expect.tensor("the condition's mask", mask, tuple(tokens.shape[:2]), "bool")
-        else:
-            tokens = condition.tokens.to(self.null_token)
-        tokens, mask = with_null_token(tokens, mask, condition.present, self.null_token)
-        # A weight of zero hides every number, but not a NaN or infinity left in the padding.
-        return tokens.masked_fill(~mask[..., None], 0), mask
 
 
 def _as_row(x: Tensor) -> Tensor:
@@ -492,21 +420,6 @@ def _as_picture(row: Tensor, x: Tensor) -> Tensor:
     return row.transpose(1, 2).unflatten(2, x.shape[2:])
 
 
-def _times(t, x_t: Tensor) -> Tensor:
-    """t as one number for each example, [B]."""
-    if isinstance(t, int) and not isinstance(t, bool):
-        t = torch.tensor(t)
-    expect.tensor("t", t, None, "int", "It counts noising steps, from 1.")
-    if t.ndim > 1 or (t.ndim == 1 and len(t) != len(x_t)):
-        raise ValueError(
-            f"t should be one number, or one for each of the {len(x_t)} examples of x_t, but "
-            f"{expect.describe(t)} came."
-        )
-    if int(t.min()) < 1:
-        raise ValueError(f"t should be at least 1, but {int(t.min())} came: t = 0 is clean.")
-    return t.to(x_t.device).expand(len(x_t))
-
-
 class Velocity(nn.Module):
     """A network that predicts noise, made of one whose output is taken for the velocity
     v = sqrt(alpha_bar) noise - sqrt(1 - alpha_bar) x_0. Salimans, Ho, "Progressive Distillation"
@@ -516,33 +429,77 @@ class Velocity(nn.Module):
     right where the picture is clean and harmless where all is noise: training starts further on.
     """
 
+    @checked
     def __init__(self, network: nn.Module, schedule: NoiseSchedule):
         super().__init__()
-        self.network = expect.instance("network", network, nn.Module)
-        self.schedule = expect.instance("schedule", schedule, NoiseSchedule)
+        self.network = network
+        self.schedule = schedule
 
     def encode_tokens(self, condition: Condition | None) -> Condition | None:
         """The network's own, where it has one."""
         encode = getattr(self.network, "encode_tokens", None)
         return condition if encode is None else encode(condition)
 
-    def forward(self, x_t: Tensor, t: int | Tensor, condition: Condition | None = None) -> Tensor:
-        """x_t [B, C, H, W], t a whole number or [B] -> the noise, shaped like x_t."""
+    def forward(self, x_t: Pictures, t: Time, condition: Condition | None = None) -> Tensor:
+        """-> the noise, shaped like x_t."""
         v = ask(self.network, x_t, t, condition)
         # Solved for the noise: sqrt(alpha_bar) v + sqrt(1 - alpha_bar) x_t.
         return self.schedule.add_noise(v.to(x_t), t, x_t)
 
 
-def known_patches(mask: Tensor, size: int) -> Tensor:
-    """Which size x size patches are known to the last pixel, row by row: mask [B, 1, H, W], True in
-    the hole -> [B, patches]. For a Unet that attends to known patches only."""
-    expect.tensor("mask", mask, ("B", 1, "H", "W"), "bool")
-    expect.whole("size", size, 1)
-    if mask.shape[2] % size or mask.shape[3] % size:
-        raise ValueError(
-            f"the height and width of mask should be divisible by size = {size}, but "
-            f"{mask.shape[2]}x{mask.shape[3]} came."
+class PatchTokens(nn.Module):
+    """A network that attends to the condition's picture, made of one that attends to tokens: the
+    picture is cut into patches, one for each place of the coarsest level, and each is a token. The
+    condition's mask [B, patches], if any, says which may be attended to.
+
+    network: with token_channels, which are the patches' width, and placed.
+    """
+
+    @checked
+    def __init__(self, network: Unet, condition_channels: Count):
+        super().__init__()
+        outside = network.token_channels and network.token_encoder is None
+        wanted = "attend to tokens from outside: token_channels, but no token_encoder"
+        expect.that(outside and network.attends, "network", wanted, "another")
+        self.network = network
+        self.condition_channels = condition_channels
+        self.from_patch = nn.Linear(
+            condition_channels * network.factor**2 + PLACE_CHANNELS, network.token_channels
         )
+
+    @checked
+    def forward(
+        self,
+        x_t: Float[Tensor, "B C H W"],
+        t: Time,
+        condition: Annotated[Condition, "None means no condition at all."] | None = None,
+    ) -> Tensor:
+        """-> the noise, shaped like x_t."""
+        if condition is None:
+            return ask(self.network, x_t, t, None)
+        image = condition.image
+        expect.that(image is not None, "condition", "come with an image", "one without")
+        shape = [len(x_t), self.condition_channels, *x_t.shape[2:]]
+        right = list(image.shape) == shape
+        advice = "It should already be at the size of x_t."
+        expect.that(right, "the condition's image", f"have shape {shape}", image, advice)
+        expect.that(condition.tokens is None, "condition", "come without tokens", "one with")
+        factor = self.network.factor
+        said = f"{factor} for this U-Net"
+        expect.divisible("the height and width of x_t", x_t.shape[2:], factor, said)
+        patches = F.pixel_unshuffle(image.to(self.from_patch.weight), factor)
+        place = place_embedding(*patches.shape[2:]).to(patches).expand(len(image), -1, -1)
+        tokens = self.from_patch(torch.cat([_as_row(patches), place], dim=2))
+        condition = condition.to(tokens.device)
+        told = Condition(tokens=tokens, mask=condition.mask, present=condition.present)
+        return ask(self.network, x_t, t, told)
+
+
+@checked
+def known_patches(mask: Bool[Tensor, "B 1 H W"], size: Count) -> Tensor:
+    """Which size x size patches are known to the last pixel, row by row: mask, True in the hole
+    -> [B, patches]. For a network that attends to known patches only."""
+    expect.divisible("the height and width of mask", mask.shape[2:], size, f"size = {size}")
     return ~F.pixel_unshuffle(mask.float(), size).bool().any(dim=1).flatten(1)
 
 
@@ -558,21 +515,22 @@ class KnownPixels(nn.Module):
     learn.
     """
 
+    @checked
     def __init__(
         self,
         network: nn.Module,
         schedule: NoiseSchedule,
-        patch: int | None = None,
+        patch: Count | None = None,
         quiet: bool = False,
     ):
         super().__init__()
-        self.network = expect.instance("network", network, nn.Module)
-        self.schedule = expect.instance("schedule", schedule, NoiseSchedule)
-        self.patch = patch if patch is None else expect.whole("patch", patch, 1)
+        self.network = network
+        self.schedule = schedule
+        self.patch = patch
         self.quiet = quiet
 
-    def forward(self, x_t: Tensor, t: int | Tensor, condition: Condition | None = None) -> Tensor:
-        """x_t [B, C, H, W], t a whole number or [B] -> the noise, shaped like x_t."""
+    def forward(self, x_t: Pictures, t: Time, condition: Condition | None = None) -> Tensor:
+        """-> the noise, shaped like x_t."""
         if condition is None:
             return ask(self.network, x_t, t, None)
         condition = condition.to(x_t.device)

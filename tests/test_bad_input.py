@@ -80,6 +80,7 @@ from cfd_course.training import learning_rate_at, noise_loss, update_average
 from cfd_course.unet import (
     Attention,
     KnownPixels,
+    PatchTokens,
     ResidualBlock,
     Velocity,
     known_patches,
@@ -237,6 +238,10 @@ def identity(x_t, t, condition=None):
 @functools.cache
 def tiny_unet():
     return Unet(1, (8, 8), condition_channels=2, token_encoder=nn.Embedding(10, 4)).eval()
+
+
+def patchy_unet():
+    return Unet(1, (8, 8), token_channels=8, placed=True)
 
 
 def run(sampler):
@@ -619,6 +624,7 @@ CALLS = [
             "attention": (1,),
             "heads": 4,
             "patch": 1,
+            "placed": False,
         },
         {
             "image_channels": not_whole(1),
@@ -630,7 +636,8 @@ CALLS = [
                 st.integers(9, 200).filter(lambda n: n % 8).map(lambda bad: (8, bad)),
             ),
             "condition_channels": not_whole(0),
-            "inject": st.one_of(NOT_IN, st.just("attention")),  # has tokens of its own
+            "inject": NOT_IN,
+            "placed": st.one_of(JUNK, NOTHING, st.integers()),
             "token_encoder": st.one_of(JUNK, st.integers(), st.just(identity)),
             "token_channels": not_whole(0),
             "attention": st.one_of(
@@ -657,7 +664,7 @@ CALLS = [
                 st.integers(5, 9).map(lambda n: Condition(BOTH.image, torch.zeros(2, 3, n))),
             ),
         },
-        {"x_t": ("the condition's image", "condition"), "condition": ("tokens",)},
+        {"x_t": ("the condition's image", "condition", "t"), "condition": ("tokens",)},
     ),
     Call(
         "time_embedding",
@@ -685,6 +692,30 @@ CALLS = [
         KnownPixels,
         {"network": Learner(), "schedule": SCHEDULE},
         {"network": st.one_of(NOT_OBJECT, st.just(identity)), "schedule": NOT_OBJECT},
+    ),
+    Call(
+        "PatchTokens",
+        PatchTokens,
+        {"network": patchy_unet(), "condition_channels": 2},
+        {
+            "network": st.one_of(NOT_OBJECT, st.just(tiny_unet())),
+            "condition_channels": not_whole(1),
+        },
+    ),
+    Call(
+        "PatchTokens.forward",
+        lambda **arguments: PatchTokens(patchy_unet(), 2)(**arguments),
+        {"x_t": PICTURE, "t": 3, "condition": Condition(image=BOTH.image)},
+        {
+            "x_t": not_tensor(2, 1, 4, 4, of=(torch.float32,)),
+            "t": not_time(1, None, 2),
+            "condition": st.one_of(
+                NOT_CONDITION,
+                st.sampled_from([CAPTIONED, BOTH]),
+                st.integers(5, 9).map(lambda n: Condition(torch.zeros(2, 2, n, n))),
+            ),
+        },
+        {"x_t": ("the condition's image",)},
     ),
     Call(
         "Velocity.forward",
@@ -729,7 +760,6 @@ CALLS = [
             "save_every": 1,
             "learning_rate": 1e-3,
             "warm_up": 1,
-            "weight_decay": 0.0,
             "decay": 0.9,
             "precision": "no",
             "target": "noise",
@@ -757,7 +787,6 @@ CALLS = [
             "save_every": not_whole(1),
             "learning_rate": not_number(0),
             "warm_up": not_whole(0),
-            "weight_decay": not_number(0),
             "decay": not_number(0, 1),
             "precision": NOT_IN,
             "target": NOT_IN,
@@ -1052,7 +1081,7 @@ CALLS = [
         distortion,
         {"samples": torch.zeros(2, 3), "real": torch.zeros(3)},
         {"samples": not_tensor(2, 3, free=(0,)), "real": not_tensor(3)},
-        {"real": ("samples",)},
+        {"samples": ("real",)},
     ),
     Call(
         "fine_power",

@@ -225,7 +225,7 @@ def test_the_softmax_is_never_empty():
         (lambda: both().drop(1.5), "probability should be in 0..1, but 1.5 came"),
         (lambda: both().drop(0.5, 0), "generator should be of type Generator or None"),
         (lambda: both().to("nowhere"), "device should be"),
-        (lambda: Condition.concatenate([]), "parts should be a list that holds something"),
+        (lambda: Condition.concatenate([]), "parts should be a list of at least 1"),
         (lambda: with_null_image(both().image, both().present, torch.zeros(3)), "null should have"),
     ],
 )

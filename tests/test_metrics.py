@@ -330,7 +330,7 @@ def test_distortion_adds_up():
 
 
 def test_distortion_rejects():
-    with pytest.raises(ValueError, match="samples should have shape"):
+    with pytest.raises(ValueError, match="real should have shape"):
         metrics.distortion(torch.zeros(2, 4), torch.zeros(3))
     with pytest.raises(ValueError, match="the number of samples should be at least 2"):
         metrics.distortion(torch.zeros(1, 3), torch.zeros(3))

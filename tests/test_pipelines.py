@@ -56,7 +56,7 @@ from cfd_course.pipelines import (
 from cfd_course.pipelines.emoji_judge import EmojiJudge
 from cfd_course.pipelines.inpainting import photo_holes
 from cfd_course.text import tokenise
-from cfd_course.unet import Velocity
+from cfd_course.unet import PatchTokens, Velocity
 
 # The recipes, with networks that draw in no time.
 SMALL = {
@@ -446,20 +446,17 @@ def test_the_holes_in_photos():
 # --- To enlarge -----------------------------------------------------------------------------------
 
 
-def told_by_a_picture(inject: str, condition_channels: int, channels: int = 3) -> nn.Module:
+def told_by_a_picture(route: str, condition_channels: int, channels: int = 3) -> nn.Module:
     """A random network for tiles of 16 pixels."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        unet = Unet(
-            channels,
-            (8, 8),
-            condition_channels,
-            inject,
-            attention=(1,) if inject == "attention" else (),
-            heads=2,
-            patch=2,
-        )
-    return randomly(Velocity(unet, SCHEDULE))
+        if route == "attention":
+            unet = Unet(channels, (8, 8), token_channels=8, heads=2, patch=2, placed=True)
+            network = PatchTokens(unet, condition_channels)
+        else:
+            settings = {"attention": (), "heads": 2, "patch": 2}
+            network = Unet(channels, (8, 8), condition_channels, route, **settings)
+    return randomly(Velocity(network, SCHEDULE))
 
 
 @pytest.fixture(params=["input", "levels", "attention"])

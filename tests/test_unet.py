@@ -1,6 +1,8 @@
 """The U-Net and its blocks, held against PyTorch's and Diffusers' own, and against what they must
 and must not depend on."""
 
+from functools import partial
+
 import pytest
 import torch
 from diffusers.models.embeddings import get_timestep_embedding
@@ -10,10 +12,10 @@ from torch import nn
 from cfd_course import NoiseSchedule, guide
 from cfd_course.conditions import Condition
 from cfd_course.unet import (
-    INJECT,
     Attention,
     AttentionBlock,
     KnownPixels,
+    PatchTokens,
     ResidualBlock,
     Unet,
     Velocity,
@@ -56,10 +58,23 @@ def token_network(**settings) -> Unet:
     return awake(Unet(3, (8, 16, 16), **settings))
 
 
-def picture_network(inject: str, **settings) -> Unet:
+ROUTES = ("input", "levels", "attention")
+
+
+def picture_network(route: str, channels: int = 2, **settings) -> nn.Module:
     """Told by a picture of two channels, along one of the routes."""
-    settings = {"condition_channels": 2, "heads": 2} | settings
-    return awake(Unet(3, (8, 16), inject=inject, **settings))
+    return awake(routed(route, channels, **{"channels": (8, 16), "heads": 2} | settings))
+
+
+def routed(route: str, condition_channels: int, channels: tuple[int, ...], **settings) -> nn.Module:
+    if route == "attention":
+        network = Unet(3, channels, token_channels=channels[-1], placed=True, **settings)
+        return PatchTokens(network, condition_channels)
+    return Unet(3, channels, condition_channels, route, **settings)
+
+
+def unet_of(network: nn.Module) -> Unet:
+    return network.network if isinstance(network, PatchTokens) else network
 
 
 X = randn(2, 3, 16, 16)
@@ -195,10 +210,11 @@ def test_blocks_refuse(build, words):
 
 @pytest.mark.parametrize("patch", [1, 2])
 @pytest.mark.parametrize(
-    "settings", [{}, *({"inject": i, "condition_channels": 2} for i in INJECT)]
+    "build",
+    [partial(Unet, 3, (8, 16)), *(partial(routed, route, 2, (8, 16)) for route in ROUTES)],
 )
-def test_untrained_network_predicts_no_noise(settings, patch):
-    noise = Unet(3, (8, 16), heads=2, patch=patch, **settings)(X, 5)
+def test_untrained_network_predicts_no_noise(build, patch):
+    noise = build(heads=2, patch=patch)(X, 5)
     assert noise.shape == X.shape and not noise.any()
 
 
@@ -280,13 +296,12 @@ def test_time_is_for_each_example():
         torch.testing.assert_close(alone, together[row : row + 1], atol=1e-5, rtol=1e-5)
 
 
-def told_everything(inject: str) -> tuple[Unet, Condition]:
+def told_everything(route: str) -> tuple[nn.Module, Condition]:
     """A network with every kind of part that goes with the route, in float64 so that rounding
     cannot pass for a gradient, and conditions that use every token and hide from one of three."""
-    encoder = None if inject == "attention" else nn.Embedding(10, 12)
-    network = Unet(
-        3, (16, 32), condition_channels=2, inject=inject, token_encoder=encoder, heads=2, patch=2
-    )
+    encoder = None if route == "attention" else nn.Embedding(10, 12)
+    tokens = {} if encoder is None else {"token_encoder": encoder}
+    network = routed(route, 2, (16, 32), heads=2, patch=2, **tokens)
     tokens = torch.arange(10).reshape(2, 5)
     condition = Condition(
         image=randn(3, 2, 16, 16, seed=1).double(),
@@ -314,19 +329,20 @@ def all_parameters(network: Unet) -> set[str]:
     return {name for name, _ in network.named_parameters() if not name.endswith("key.bias")}
 
 
-@pytest.mark.parametrize("inject", INJECT)
-def test_gradient_reaches_every_parameter(inject):
-    network, condition = told_everything(inject)
+@pytest.mark.parametrize("route", ROUTES)
+def test_gradient_reaches_every_parameter(route):
+    network, condition = told_everything(route)
     assert reached(awake(network), condition) == all_parameters(network)
 
 
-@pytest.mark.parametrize("inject", INJECT)
-def test_gradient_reaches_every_parameter_in_training(inject):
+@pytest.mark.parametrize("route", ROUTES)
+def test_gradient_reaches_every_parameter_in_training(route):
     """From the untrained network, without help: only the last layer has a gradient at first, and
     the other layers that start at zero wake up one after another."""
-    network, condition = told_everything(inject)
+    network, condition = told_everything(route)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
-    assert reached(network, condition) == {"conv_out.weight", "conv_out.bias"}
+    names = {name.removeprefix("network.") for name in reached(network, condition)}
+    assert names == {"conv_out.weight", "conv_out.bias"}
     for _ in range(4):
         optimizer.step()
         names = reached(network, condition)
@@ -423,14 +439,14 @@ def test_the_null_is_learned():
         network, condition, _ = conditions()[kind]
         before = network(X, T, condition.absent())
         with torch.no_grad():
-            getattr(network, name).add_(1)
+            getattr(unet_of(network), name).add_(1)
         assert (network(X, T, condition.absent()) - before).abs().max() > 1e-3, name
 
 
-@pytest.mark.parametrize("inject", ["input", "levels"])
-def test_the_image_is_seen_in_its_place(inject):
+@pytest.mark.parametrize("route", ["input", "levels"])
+def test_the_image_is_seen_in_its_place(route):
     """Not pooled: a change in one corner of the condition shows most there."""
-    network, condition = picture_network(inject), Condition(image=randn(2, 2, 16, 16, seed=1))
+    network, condition = picture_network(route), Condition(image=randn(2, 2, 16, 16, seed=1))
     changed = condition.image.clone()
     changed[:, :, :2, :2] += 1
     change = (network(X, T, Condition(image=changed)) - network(X, T, condition)).abs().mean((0, 1))
@@ -441,10 +457,11 @@ def test_the_image_is_seen_in_its_place(inject):
 
 
 @pytest.mark.parametrize("patch", [1, 2])
-@pytest.mark.parametrize("inject", INJECT)
-def test_every_route_takes_any_size_divisible_by_the_factor(inject, patch):
-    network = picture_network(inject, patch=patch)
-    for size in ((network.factor, 2 * network.factor), (16, 8)):
+@pytest.mark.parametrize("route", ROUTES)
+def test_every_route_takes_any_size_divisible_by_the_factor(route, patch):
+    network = picture_network(route, patch=patch)
+    factor = unet_of(network).factor
+    for size in ((factor, 2 * factor), (16, 8)):
         x, image = randn(2, 3, *size), randn(2, 2, *size, seed=1)
         noise = network(x, T, Condition(image=image))
         assert noise.shape == x.shape and noise.isfinite().all()
@@ -452,11 +469,11 @@ def test_every_route_takes_any_size_divisible_by_the_factor(inject, patch):
 
 def test_the_routes_enter_where_they_say():
     """Beside x_t, on the way down, or not by a convolution at all."""
-    networks = {inject: picture_network(inject, patch=2) for inject in INJECT}
-    planes = {inject: network.conv_in.in_channels // 4 for inject, network in networks.items()}
+    networks = {route: picture_network(route, patch=2) for route in ROUTES}
+    planes = {route: unet_of(n).conv_in.in_channels // 4 for route, n in networks.items()}
     assert planes == {"input": 3 + 2 + 1, "levels": 3, "attention": 3}
-    assert [hasattr(networks[i], "condition_levels") for i in INJECT] == [False, True, False]
-    assert [hasattr(networks[i], "from_patch") for i in INJECT] == [False, False, True]
+    assert [hasattr(networks[i], "condition_levels") for i in ROUTES] == [False, True, False]
+    assert [hasattr(networks[i], "from_patch") for i in ROUTES] == [False, False, True]
 
 
 def test_features_are_added_at_every_level():
@@ -476,13 +493,13 @@ def test_every_place_attends_to_every_patch():
     network = picture_network("attention", patch=2)
     image = randn(1, 2, 16, 16, seed=1).requires_grad_()
     network(X[:1], 700, Condition(image=image))[0, :, 0, 0].sum().backward()
-    assert (nn.functional.avg_pool2d(image.grad.abs(), network.factor) > 0).all()
+    assert (nn.functional.avg_pool2d(image.grad.abs(), network.network.factor) > 0).all()
 
 
 def test_attention_knows_which_patch_is_which():
     """The same patches in other places are another picture."""
     network, image = picture_network("attention"), randn(2, 2, 16, 16, seed=1)
-    moved = image.roll(network.factor, 3)
+    moved = image.roll(network.network.factor, 3)
     change = network(X, T, Condition(image=moved)) - network(X, T, Condition(image=image))
     assert change.abs().max() > 1e-3
 
@@ -573,29 +590,19 @@ def test_half_precision_network():
     ("settings", "words"),
     [
         ({"image_channels": 0}, "image_channels"),
-        ({"channels": ()}, "channels should be one number for each level"),
-        ({"channels": 32}, "channels should be one number for each level"),
+        ({"channels": ()}, "channels should be a list of at least 1"),
+        ({"channels": 32}, "channels should be a list, but 32"),
         ({"channels": (12,)}, "channels should be divisible by 8"),
-        ({"channels": (8,), "heads": 3}, "channels should be divisible by .* heads = 3"),
-        ({"attention": 2}, "attention should be the levels"),
+        ({"channels": (8,), "heads": 3}, "channels should be divisible by heads = 3"),
+        ({"attention": 2}, "attention should be a list"),
         ({"attention": (3,)}, "each of attention should be in 0..2"),
-        ({"token_encoder": 10}, "token_encoder should be a torch module"),
+        ({"token_encoder": 10}, "token_encoder should be of type Module"),
         ({"token_encoder": nn.Linear(1, 1)}, "token_channels should be the width"),
         ({"patch": 0}, "patch"),
         ({"condition_channels": -1}, "condition_channels"),
-        ({"inject": "middle"}, "inject should be one of 'input', 'levels', 'attention'"),
-        ({"inject": "attention"}, "should come with condition_channels"),
         (
-            {"inject": "attention", "condition_channels": 2, "attention": ()},
-            "at least one level in attention",
-        ),
-        (
-            {
-                "inject": "attention",
-                "condition_channels": 2,
-                "token_encoder": nn.Embedding(10, 12),
-            },
-            "no token_encoder",
+            {"inject": "attention"},
+            "inject should be one of 'input', 'levels', but",
         ),
     ],
 )
@@ -604,6 +611,7 @@ def test_settings_refused(settings, words):
         Unet(**settings)
 
 
+ENCODER = nn.Embedding(10, 16)
 IMAGE, EMBEDDINGS = torch.zeros(2, 2, 16, 16), torch.zeros(2, 3, 12)
 
 
@@ -615,9 +623,9 @@ IMAGE, EMBEDDINGS = torch.zeros(2, 2, 16, 16), torch.zeros(2, 3, 12)
         (X.double(), T, None, "x_t should be torch.float32"),
         (X.long(), T, None, "x_t should be a float tensor"),
         (X, 0, None, "t should be at least 1"),
-        (X, 0.5, None, "t should be an int tensor"),
-        (X, T[[0, 0, 0]], None, "t should be one number, or one for each of the 2"),
-        (X, T, torch.zeros(2), "condition should be a Condition"),
+        (X, 0.5, None, "t should be an int tensor or a whole number"),
+        (X, T[[0, 0, 0]], None, r"t should have shape \[2\]"),
+        (X, T, torch.zeros(2), "condition should be of type Condition"),
         (X, T, Condition(tokens=TOKENS), "with an image"),
         (X, T, Condition(image=IMAGE), "with tokens"),
         (X, T, Condition(image=IMAGE, tokens=TOKENS)[0], "one row for each of the 2"),
@@ -631,7 +639,7 @@ def test_inputs_refused(x_t, t, condition, words):
         token_network(condition_channels=2)(x_t, t, condition)
 
 
-@pytest.mark.parametrize("inject", INJECT)
+@pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize(
     ("condition", "words"),
     [
@@ -641,16 +649,22 @@ def test_inputs_refused(x_t, t, condition, words):
         (Condition(tokens=TOKENS), "with an image"),
     ],
 )
-def test_every_route_refuses(inject, condition, words):
+def test_every_route_refuses(route, condition, words):
     with pytest.raises(ValueError, match=words):
-        picture_network(inject)(X, T, condition)
+        picture_network(route)(X, T, condition)
 
 
 def test_a_mask_for_other_patches_is_refused():
     network = picture_network("attention")
     mask = torch.ones(2, 63, dtype=torch.bool)
-    with pytest.raises(ValueError, match=r"the condition's mask should have shape \[2, 64\]"):
+    with pytest.raises(ValueError, match=r"mask should have shape \[2, 64\]"):
         network(X, T, Condition(image=IMAGE, mask=mask))
+
+
+def test_patch_tokens_refuse_a_network_that_does_not_attend_to_them():
+    for settings in ({}, {"token_channels": 16, "attention": ()}, {"token_encoder": ENCODER}):
+        with pytest.raises(ValueError, match="network should attend to tokens from outside"):
+            PatchTokens(Unet(3, (8, 16), **settings), 2)
 
 
 def test_conditions_refused_where_none_was_trained():
@@ -813,11 +827,11 @@ def test_attention_to_known_patches_only():
     def watched(module, arguments):
         told.append(arguments[2])
 
-    inner = Unet(3, (8, 16), condition_channels=4, heads=2, inject="attention", attention=[1])
+    inner = routed("attention", 4, (8, 16), heads=2, attention=[1])
     inner.register_forward_pre_hook(watched)
-    KnownPixels(inner, SHORT, patch=inner.factor)(X, 1, WITH_HOLE)
+    KnownPixels(inner, SHORT, patch=unet_of(inner).factor)(X, 1, WITH_HOLE)
     KnownPixels(inner, SHORT)(X, 1, WITH_HOLE)
-    assert torch.equal(told[0].mask, known_patches(HOLE, inner.factor))
+    assert torch.equal(told[0].mask, known_patches(HOLE, unet_of(inner).factor))
     assert told[1] is WITH_HOLE
 
 

@@ -27,7 +27,10 @@ RECIPE = {
 }
 RECIPES = {
     "digit-inpainting": RECIPE,
-    "digit-inpainting-attention": with_network(RECIPE, inject="attention"),
+    "digit-inpainting-attention": {
+        **with_network(RECIPE, condition_channels=0, token_channels=64, placed=True),
+        "patch_tokens": 2,
+    },
 }
 
 

@@ -10,7 +10,7 @@ from ..conditions import Condition
 from ..guidance import guide
 from ..sampling import Step, dpm_solver, last
 from ..schedule import NoiseSchedule
-from ..unet import Unet, Velocity
+from ..unet import PatchTokens, Unet, Velocity
 
 # Wraps the steps of a sampler, say functools.partial(tqdm, total=20).
 Progress = Callable[[Iterator[Step]], Iterable[Step]]
@@ -25,6 +25,8 @@ def build_unet(recipe: dict, **settings) -> nn.Module:
     """The untrained U-Net that a recipe describes, as a network that predicts noise. settings: of
     the U-Net, where the recipe says nothing."""
     network = Unet(**{**settings, **recipe["network"]})
+    if "patch_tokens" in recipe:  # so many channels of a picture to attend to
+        network = PatchTokens(network, recipe["patch_tokens"])
     if recipe.get("velocity", False):
         network = Velocity(network, build_schedule(recipe))
     return network.to(memory_format=torch.channels_last)

@@ -155,7 +155,7 @@ def to_fill(
 def network(recipe: dict) -> nn.Module:
     """The untrained network."""
     unet = build_unet(recipe)
-    attended = unet.network.factor if recipe["network"].get("inject") == "attention" else None
+    attended = unet.network.network.factor if "patch_tokens" in recipe else None
     return KnownPixels(unet, build_schedule(recipe), attended, recipe.get("quiet", False))
 
 

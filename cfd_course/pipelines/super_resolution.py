@@ -46,7 +46,10 @@ RECIPES = {
     # The three routes for the condition, trained alike.
     "super-resolution-input": SHORT,
     "super-resolution-levels": with_network(SHORT, inject="levels"),
-    "super-resolution-attention": with_network(SHORT, inject="attention", attention=[2]),
+    "super-resolution-attention": {
+        **with_network(SHORT, condition_channels=0, attention=[2], token_channels=96, placed=True),
+        "patch_tokens": 3,
+    },
 }
 
 # The network of super-resolution draws GAIN times what the bicubic picture lacks: as varied as its
