@@ -132,7 +132,7 @@ def evaluate(
                     file.write(json.dumps([part, found[part]], allow_nan=False) + "\n")
     text = json.dumps(summary(found), indent=1, allow_nan=False)
     with replacing(out) as partial:
-        partial.write_text(text + "\n")
+        partial.write_text(text + "\n", encoding="utf-8", newline="\n")
     so_far.unlink()
     print(f"{text}\nWrote {out}.")
 

@@ -6,6 +6,8 @@ import pytest
 import safetensors.torch
 import torch
 
+from cfd_course import NoiseSchedule
+from cfd_course.checks import lesson_01, sandbox
 from cfd_course.files import replacing
 from tests import windows
 
@@ -48,6 +50,20 @@ def test_what_torch_and_safetensors_write_is_replaced(system, tmp_path):
         with replacing(path) as partial:
             write(weights, partial)
     assert os.listdir(tmp_path) == ["weights"]
+
+
+def test_an_answer_is_checked_and_put_down_on_windows(tmp_path, monkeypatch, capsys):
+    windows.play(monkeypatch)
+    monkeypatch.setattr(sandbox, "resource", None)
+    monkeypatch.chdir(tmp_path)
+
+    def mine(schedule, x_0, t, noise):
+        print("ᾱ")  # which cp1252 lacks; what an answer prints while it is checked is lost
+        alpha_bar = schedule.alpha_bars[t].to(x_0).reshape(-1, *[1] * (x_0.ndim - 1))
+        return alpha_bar.sqrt() * x_0 + (1 - alpha_bar).sqrt() * noise
+
+    assert lesson_01.add_noise(mine) is mine, capsys.readouterr().out
+    assert lesson_01.add_noise(lambda schedule, x_0, t, noise: x_0) is NoiseSchedule.add_noise
 
 
 def test_the_stand_in_refuses_what_windows_refuses(tmp_path, monkeypatch):

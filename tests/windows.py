@@ -12,12 +12,12 @@ import io
 import os
 import signal
 import sys
-from pathlib import Path
 
 import matplotlib.pyplot  # noqa: F401  libraries look for their system as they are imported
 import pytest
 import torchvision  # noqa: F401
 
+OPEN = io.open
 MODULES = ("fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty")
 FUNCTIONS = (
     "chown chroot fchown fork forkpty getegid geteuid getgid getgroups getpgid getpgrp getpriority "
@@ -43,7 +43,7 @@ def play(patch: pytest.MonkeyPatch | None = None) -> None:
     for name in SIGNALS:
         patch.delattr(signal, name, raising=False)
 
-    really_sync, really_open = os.fsync, io.open
+    really_sync = os.fsync
 
     def fsync(file):
         number = file if isinstance(file, int) else file.fileno()
@@ -54,11 +54,13 @@ def play(patch: pytest.MonkeyPatch | None = None) -> None:
     def open_(
         file, mode="r", buffering=-1, encoding=None, errors=None, newline=None, *rest, **named
     ):
+        if str(file).startswith("/proc/"):
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(file))
         if "b" not in mode and encoding in (None, "locale"):
             encoding = "cp1252"
         if "b" not in mode and newline is None and set(mode) & set("wax+"):
             newline = "\r\n"
-        return really_open(file, mode, buffering, encoding, errors, newline, **named)
+        return OPEN(file, mode, buffering, encoding, errors, newline, **named)
 
     patch.setattr(os, "fsync", fsync)
     patch.setattr(io, "open", open_)
@@ -87,5 +89,5 @@ def _refused_while_open(function):
 def _in_use() -> set[str]:
     links = {os.path.join("/proc/self/fd", name) for name in os.listdir("/proc/self/fd")}
     open_files = {os.path.realpath(link) for link in links}
-    maps = Path("/proc/self/maps").read_bytes().decode(errors="replace").splitlines()
-    return open_files | {line.split(maxsplit=5)[5] for line in maps if "/" in line}
+    with OPEN("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
+        return open_files | {line.strip().split(maxsplit=5)[5] for line in maps if "/" in line}
