@@ -2,21 +2,28 @@
 whatever else a learner writes, the notebook goes on."""
 
 import ast
+import contextlib
 import functools
-import importlib
+import importlib.util
+import inspect
 import json
 import math
 import pkgutil
+import random
 import signal
 import time
 import types
 
 import nbformat
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import nn
 
 import cfd_course.checks
 from cfd_course import NoiseSchedule, unet
+from cfd_course import schedule as schedule_module
 from cfd_course.checks import Exercise, lesson_01, lesson_03
 from cfd_course.classroom import exercise_of, lessons, needed
 
@@ -75,7 +82,7 @@ def right_answer(name: str):
         return answers[name]
     reference = EXERCISES[f"{lesson}.{name}"].reference
     copy = types.FunctionType(
-        reference.__code__,
+        reference.__code__.replace(co_firstlineno=1),  # elsewhere: another piece of code
         {**reference.__globals__, "__name__": "__main__"},
         name,
         reference.__defaults__,
@@ -309,7 +316,7 @@ def test_the_courses_own_function_earns_nothing(exercise, capsys):
 
 
 def right(schedule, x_0, t, noise):
-    share = schedule.alpha_bars[t].float().reshape(-1, 1, 1, 1)
+    share = schedule.alpha_bars[t].float().reshape(-1, *[1] * (x_0.ndim - 1))
     return share.sqrt() * x_0 + (1 - share).sqrt() * noise
 
 
@@ -421,12 +428,12 @@ HOSTILE = {
     raises: "undefined_name",
     takes_others: "It should take (schedule, x_0, t, noise), but yours takes (x_0, t)",
     nan: "NaN",
-    wrong_shape: "the shape is [1, 4, 4], but [3, 1, 4, 4] was expected",
+    wrong_shape: "the shape is [1, 4, 5], but [3, 1, 4, 5] was expected",
     wrong_kind: "int64 tensor",
     a_list: "list",
     in_place: "x_0 in place",
     needs_a_gpu: "at `return x_0.to(",
-    unknown: "at [0, 0, 0, 0]",
+    unknown: "What comes back is the right result plus 0.25, everywhere.",
     leaves: "It stops with SystemExit",
     interrupts: "It stops with KeyboardInterrupt",
     recurses: "RecursionError",
@@ -484,9 +491,40 @@ def calls_for_each(schedule, x_0, t, noise):
     return torch.cat(list(map(schedule.add_noise, x_0[:, None], times[:, None], noise[:, None])))
 
 
+def calls_what_is_wrapped(schedule, x_0, t, noise):
+    return inspect.unwrap(NoiseSchedule.add_noise)(schedule, x_0, t, noise)
+
+
+def catches_the_refusal(schedule, x_0, t, noise):
+    with contextlib.suppress(Exception):
+        schedule.add_noise(x_0, t, noise)
+    return right(schedule, x_0, t, noise)
+
+
+def loads_it_again(schedule, x_0, t, noise):
+    spec = importlib.util.spec_from_file_location("cfd_course.mine", schedule_module.__file__)
+    mine = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(mine)
+    return mine.NoiseSchedule.add_noise(schedule, x_0, t, noise)
+
+
+def renames_its_module(schedule, x_0, t, noise):
+    call = "lambda schedule, *others: schedule.add_noise(*others)"
+    return eval(call, {"__name__": "cfd_course.sampling"})(schedule, x_0, t, noise)
+
+
 @pytest.mark.parametrize(
     "answer",
-    [calls_the_method, calls_by_another_name, calls_the_reference, calls_for_each],
+    [
+        calls_the_method,
+        calls_by_another_name,
+        calls_the_reference,
+        calls_for_each,
+        calls_what_is_wrapped,
+        catches_the_refusal,
+        loads_it_again,
+        renames_its_module,
+    ],
     ids=lambda answer: answer.__name__,
 )
 def test_calling_the_packages_own_version_earns_nothing(answer, capsys):
@@ -516,6 +554,200 @@ def test_other_functions_of_the_package_stay_open():
         return (signal / (1 - signal)).reshape(torch.as_tensor(t).shape)
 
     assert lesson_01.snr.problem(snr) is None
+
+
+def by_hand(query, key, value):
+    return (query @ key.mT / query.shape[-1] ** 0.5).softmax(-1) @ value
+
+
+def _three(seed: int):
+    random = torch.Generator().manual_seed(seed)
+    return tuple(torch.randn(2, 3, 4, generator=random).requires_grad_() for _ in range(3))
+
+
+def by_pytorch(query, key, value):
+    return F.scaled_dot_product_attention(query, key, value)
+
+
+ATTENTION = Exercise(
+    reference=by_pytorch,
+    cases=[lambda: _three(0), lambda: _three(1)],
+    forbids=(F.scaled_dot_product_attention, F.multi_head_attention_forward),
+)
+
+
+def test_what_the_task_forbids_is_refused():
+    def through_pytorch(query, key, value):
+        return nn.MultiheadAttention(4, 1, batch_first=True)(query, key, value)[0]
+
+    assert ATTENTION.problem(by_hand) is None
+    for answer, name in (
+        (lambda q, k, v: F.scaled_dot_product_attention(q, k, v), "scaled_dot_product_attention"),
+        (through_pytorch, "multi_head_attention_forward"),
+    ):
+        assert f"It calls {name}, and this" in ATTENTION.problem(answer)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    {
+        torch.no_grad()(by_hand): "no gradient reaches the query: it would never learn",
+        lambda q, k, v: by_hand(q, k.detach(), v): "no gradient reaches the key",
+        lambda q, k, v: (q @ k.mT / 2).softmax(-1).detach() @ v: "no gradient reaches the query",
+        lambda q, k, v: by_hand(q, k, v) - v + v.detach(): "that reaches v is another",
+        lambda q, k, v: torch.from_numpy(by_hand(q, k, v).detach().numpy()): "no gradient reaches",
+    }.items(),
+)
+def test_gradients_arrive_where_they_should(answer, words):
+    def named(query, key, value):
+        return answer(query, key, value)
+
+    assert words.replace("reaches v ", "reaches value ") in ATTENTION.problem(named)
+
+
+def test_where_nothing_learns_no_gradient_is_asked_for():
+    """A step of sampling may be written under no_grad, a measure with NumPy."""
+    answer = torch.no_grad()(RIGHT_ANSWERS["lesson_04.ddim_step"])
+    assert EXERCISES["lesson_04.ddim_step"].problem(answer) is None
+
+
+def sets(change):
+    """A right add_noise that does something else besides."""
+
+    def add_noise(schedule, x_0, t, noise):
+        change()
+        return right(schedule, x_0, t, noise)
+
+    return add_noise
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    {
+        lambda: torch.set_grad_enabled(False): "gradients are recorded: False, not True",
+        lambda: torch.set_default_dtype(torch.float64): "new numbers are: torch.float64, not",
+        lambda: torch.set_num_threads(2): "PyTorch's threads: 2, not 1",
+        lambda: torch.manual_seed(5): "sets the seed of torch's random numbers",
+        lambda: np.random.seed(0): "sets the seed of numpy's random numbers",
+        lambda: random.seed(0): "sets the seed of random's random numbers",
+    }.items(),
+)
+def test_what_an_answer_leaves_behind_is_told_and_put_right(change, words):
+    def state():
+        return torch.is_grad_enabled(), torch.get_default_dtype(), torch.get_num_threads()
+
+    before = state()
+    assert words in lesson_01.add_noise.problem(sets(change))
+    assert state() == before
+
+
+def test_a_network_left_in_another_mode_is_told():
+    def residual_block(block, x, embedding):
+        block.eval()
+        return RIGHT_ANSWERS["lesson_03.residual_block"](block, x, embedding)
+
+    assert "block.training: False, not True" in lesson_03.residual_block.problem(residual_block)
+
+
+def test_whatever_the_cells_above_did_the_check_is_the_same():
+    answer, waves = (RIGHT_ANSWERS[f"lesson_{n}"] for n in ("02.noise_loss", "03.time_embedding"))
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.no_grad():
+            assert EXERCISES["lesson_02.noise_loss"].problem(answer) is None
+            assert EXERCISES["lesson_03.time_embedding"].problem(waves) is None
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_a_seed_of_its_own_is_noticed():
+    def told(count, drop, generator):
+        generator.manual_seed(3)
+        return torch.rand(count, generator=generator) >= drop
+
+    assert "whatever the seed" in EXERCISES["lesson_11.told"].problem(told)
+
+
+def ratio(schedule, t):
+    return right_answer("lesson_01.snr")(schedule, t)
+
+
+def mix(schedule, x_0, t, noise, picture=lambda a: a.sqrt(), rest=lambda a: (1 - a).sqrt()):
+    share = schedule.alpha_bars[t].to(x_0.dtype).reshape(-1, *[1] * (x_0.ndim - 1))
+    return picture(share) * x_0 + rest(share) * noise
+
+
+# What a check finds out by itself of mistakes that are on no list.
+ASKED = [
+    (
+        "01.add_noise",
+        lambda s, x, t, e: mix(s, x, t, e, rest=lambda a: 1 - a.sqrt()),
+        "The weight of x_0 in it is right. In one example noise is weighed by",
+    ),
+    (
+        "01.add_noise",
+        lambda s, x, t, e: mix(s, x, t, e).clamp(-1, 1),
+        "the right result, clamped to -1..1",
+    ),
+    (
+        "01.add_noise",
+        lambda s, x, t, e: 3 * mix(s, x, t, e),
+        "What comes back is three times the right result",
+    ),
+    ("01.add_noise", lambda s, x, t, e: mix(s, x, t, e) + x, "the right result plus x_0"),
+    ("01.add_noise", lambda s, x, t, e: x.clone(), "What comes back is x_0 as it came"),
+    (
+        "01.add_noise",
+        lambda s, x, t, e: mix(s, x, t, torch.randn_like(x)),
+        "it draws random numbers of its own. Whatever noise is, the same comes back",
+    ),
+    (
+        "01.add_noise",
+        lambda s, x, t, e: mix(s, x, t, e - e.mean(0)),
+        "One example changes the result of another",
+    ),
+    ("01.snr", lambda s, t: ratio(s, t) ** 2, "What comes back is the square of the right result"),
+    ("01.snr", lambda s, t: -ratio(s, t), "What comes back is minus the right result"),
+    (
+        "02.posterior",
+        lambda s, x_0, x_t, t: (s.posterior(x_0, x_t, t)[0], 0.9 * s.posterior(x_0, x_t, t)[1]),
+        "asks you to write it",
+    ),
+    (
+        "02.score",
+        lambda m, x, a: right_answer("lesson_02.score")(m, x, a).roll(1, 1),
+        "the right result back to front along dimension 1",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "words"), ASKED, ids=[f"{n}-{i}" for i, (n, *_) in enumerate(ASKED)]
+)
+def test_questions_find_what_is_on_no_list(name, answer, words):
+    exercise = EXERCISES[f"lesson_{name}"]
+    names = list(inspect.signature(exercise.reference).parameters)
+
+    def named(*arguments):
+        return answer(*arguments)
+
+    assert len(names) == len(inspect.signature(answer).parameters)
+    assert words in exercise.problem(named)
+
+
+def test_the_clearest_difference_is_shown_with_the_captions_and_lists():
+    def word_numbers(captions, vocabulary):
+        return [[7] * len(caption.split()) for caption in captions]
+
+    said = EXERCISES["lesson_11.word_numbers"].problem(word_numbers)
+    assert "captions = ['a " in said
+
+
+def test_the_lesson_of_an_exercise_is_that_of_its_module():
+    for name, exercise in EXERCISES.items():
+        lesson, exercise_name = name.removeprefix("lesson_").split(".")
+        assert cfd_course.checks.record.place(exercise) == (lesson, exercise_name)
 
 
 @pytest.mark.parametrize("name", EXERCISES)

@@ -1,27 +1,28 @@
-"""An exercise, and what it says of an answer."""
+"""An exercise, and what it says of an answer.
 
-import base64
-import contextlib
-import copy
+A check has two steps, which may happen in two processes. `outcomes` runs an answer: it returns
+plain data (see observing.py), which `seal` turns into text. `verdict` judges such data, from
+whatever process it comes: it runs the reference and the known mistakes, never the answer.
+"""
+
 import importlib
-import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .comparing import (
-    Other,
+from . import questions
+from .comparing import bare, described, difference, distance, for_arguments, other_dtypes
+from .observing import (
     argument_names,
-    bare_dtype,
-    described,
-    difference,
-    for_arguments,
+    fresh,
+    gradients,
+    learns,
+    observed,
     other_arguments,
-    other_dtypes,
-    reaches,
-    tensors,
+    random_state,
+    seal,
 )
 from .record import note_right, note_solved, worth
 from .sandbox import (
@@ -30,6 +31,7 @@ from .sandbox import (
     NotYet,
     TooSlow,
     closed_book,
+    environment,
     memory_limit,
     quiet,
     time_limit,
@@ -42,12 +44,15 @@ class Exercise:
     """One exercise. Calling it checks an answer: prints what is wrong with it, if anything, and
     returns the learner's function when it is right, the package's otherwise. It never raises.
 
-    reference: the right function. cases: functions that return fresh arguments. mistakes: what
+    reference: the right function. cases: functions that return fresh arguments; where something in
+    them can learn (a tensor or a network's parameter that requires a gradient), gradients must
+    arrive wherever they do with the reference, at every floating-point argument. mistakes: what
     learners really write, each with words that say what is wrong without giving the answer away;
     the words may be a function of (got, wanted) of the first case that differs. points: for a
     right answer. observe: what to compare, from the arguments after the call and the result; for
     answers that work in place. otherwise: words, or None, for a mistake that is none of these, from
-    (got, wanted) of the first case that differs.
+    (got, wanted) of a case that differs. forbids: functions that an answer must not call, for they
+    do what the task asks for.
     """
 
     reference: Callable
@@ -56,6 +61,7 @@ class Exercise:
     points: int = 1
     observe: Callable | None = None
     otherwise: Callable | None = None
+    forbids: tuple[Callable, ...] = ()
 
     def __call__(self, answer):
         problem = self.problem(answer)
@@ -78,34 +84,83 @@ class Exercise:
         """What is wrong with the answer, in words; None if nothing is."""
         return self.verdict(self.outcomes(answer))
 
+    # --- what an answer does ---
+
     def outcomes(self, answer) -> list[dict]:
-        """What the answer does in each case: its "result", and the names of the arguments that it
-        "changed" and of those that a gradient of the result "reached"; or, in the end, an "error"
-        in words."""
+        """What the answer does in each case, as plain data: what `observed` returns; the
+        "gradients", where something can learn; the same "again" with other random numbers; and for
+        the first case the results of "probes". In the end perhaps an "error" in words."""
         if not callable(answer):
             return [_error(f"The check needs your function itself, but {described(answer)} came.")]
         if answer is self.reference:
             return [_error("This is the course's own function: the exercise asks you to write it.")]
         found = []
-        for case in self.cases:
-            found.append(self._attempt(answer, case))
+        for number, case in enumerate(self.cases):
+            found.append(self._attempt(answer, case, number == 0))
             if "error" in found[-1]:
                 break
         return found
 
-    def _attempt(self, answer, case) -> dict:
+    def _attempt(self, answer, case, probed: bool) -> dict:
         try:
-            takes_others = other_arguments(answer, self.reference, case())
+            with environment():
+                takes_others = other_arguments(answer, self.reference, case())
             if takes_others is not None:
                 return _error(takes_others)
-            return self._run(answer, case, closed_book(self.reference))
+            return self._outcome(answer, case, probed, closed=True)
         except TooSlow:
             words = f"It did not finish within {SECONDS} seconds"
         except NotYet as error:
             return _error(str(error))
         except BaseException as error:  # SystemExit and KeyboardInterrupt as well
             words = f"It stops with {where(error)}"
-        return _error(f"{words}{for_arguments(self.reference, case())}.")
+        return _error(f"{words}{self._for(case)}.")
+
+    def _outcome(self, function, case, probed: bool = False, closed: bool = False) -> dict:
+        found = self._run(function, case, observed, closed=closed)
+        with environment():
+            arguments, names = case(), self._names
+            trials = questions.probes(names, arguments) if probed else {}
+            needs_gradients, untouched = learns(names, arguments), random_state()
+        if needs_gradients:
+            try:
+                found["gradients"] = self._run(function, case, gradients, closed=closed)
+            except Exception as error:
+                found["gradients"] = f"It stops with {where(error)}"
+        drawn = any(isinstance(each, torch.Generator) for each in arguments)
+        if probed or drawn or found["random"] != untouched:
+            found["again"] = self._run(function, case, observed, questions.reseeded, 1, closed)
+        found["probes"] = {}
+        for name, change in trials.items():
+            try:
+                trial = self._run(function, case, observed, change, closed=closed)
+            except Exception:  # of such arguments nobody has to make sense
+                continue
+            found["probes"][name] = trial["result"]
+        return found
+
+    @property
+    def _names(self) -> list[str]:
+        return argument_names(self.reference)
+
+    def _for(self, case) -> str:
+        with environment():
+            return for_arguments(self._names, case())
+
+    def _run(self, function, case, look, change=None, seed: int = 0, closed: bool = False):
+        """Have a look, `observed` say, at what the function does in this case."""
+        names = self._names
+        with environment(seed):
+            arguments = fresh(case())
+            if change is not None:
+                arguments = change(arguments)
+            with quiet(), memory_limit(GIGABYTES), time_limit(SECONDS):
+                if not closed:
+                    return look(function, arguments, names, self.observe)
+                with closed_book(self.reference, self.forbids):
+                    return look(function, arguments, names, self.observe)
+
+    # --- what is said of it ---
 
     def verdict(self, outcomes: list[dict]) -> str | None:
         """What is wrong with an answer that does this, in words; None if nothing is."""
@@ -120,122 +175,162 @@ class Exercise:
                 return outcome["error"]
         if outcomes[0]["result"] is None:
             return "It returns None so far: write its body, and return the result."
-        flaws = []
-        for case, outcome in zip(self.cases, outcomes, strict=True):
-            right = self._run(self.reference, case)
-            got, wanted = outcome["result"], right["result"]
-            differs = difference(got, wanted)
-            if differs is not None:
-                return (
-                    self._known_mistake(outcomes, got, wanted)
-                    or (self.otherwise and self.otherwise(got, wanted))
-                    or f"It differs{for_arguments(self.reference, case())}: {differs}."
-                )
-            flaws.append(self._flaw(outcome, right, case()))
-        return next((flaw for flaw in flaws if flaw is not None), None)
+        rights = [self._right(number) for number in range(len(self.cases))]
+        pairs = list(zip(outcomes, rights, strict=True))
+        differences = [difference(a["result"], b["result"]) for a, b in pairs]
+        wrong = [number for number, each in enumerate(differences) if each is not None]
+        if not wrong:
+            flaws = (self._flaw(*pair, case) for pair, case in zip(pairs, self.cases, strict=True))
+            return next((flaw for flaw in flaws if flaw is not None), self._fixed(pairs))
+        both = [(outcomes[n]["result"], rights[n]["result"]) for n in wrong]
+        known = self._known_mistake(outcomes)
+        if known is not None:
+            return known(*both[0]) if callable(known) else known
+        if self.otherwise is not None:
+            for pair in both:
+                if words := self.otherwise(*pair):
+                    return words
+        clearest = max(wrong, key=lambda number: differences[number].size)
+        seen = f"It differs{self._for(self.cases[clearest])}: {differences[clearest].words}."
+        more = self._more(pairs, wrong)
+        return f"{seen} {more}" if more else seen
 
-    def _flaw(self, outcome, right, arguments) -> str | None:
+    def _more(self, pairs, wrong: list[int]) -> str | None:
+        """What else can be said of a wrong answer that is on no list."""
+        asked = []
+        for number, (outcome, right) in enumerate(pairs):
+            with environment():
+                arguments = list(self.cases[number]())
+            if number == 0:
+                right = self._outcome(self.reference, self.cases[number], True)
+            again = [found.get("again", found)["result"] for found in (outcome, right)]
+            probed = [found["probes"] for found in (outcome, right)]
+            results = outcome["result"], right["result"]
+            asked.append(questions.Case(arguments, *results, *probed, *again))
+
+        def rerun(function, change, number):
+            return self._run(function, self.cases[number], observed, change)["result"]
+
+        try:
+            with environment():
+                said = questions.said_of(self._names, asked, rerun, self.reference, self.mistakes)
+        except Exception:  # a question that cannot be asked of such a result
+            said = None
+        fine = next((n for n in range(len(pairs)) if n not in wrong), None)
+        if said is None and fine is not None:
+            return f"It is right{self._for(self.cases[fine])}."
+        return said
+
+    def _right(self, number: int) -> dict:
+        return self._outcome(self.reference, self.cases[number])
+
+    def _flaw(self, outcome, right, case) -> str | None:
         """What is wrong with an answer whose numbers are right, in words; None if nothing is."""
         for came, wanted in other_dtypes(outcome["result"], right["result"]):
+            with environment():
+                arguments = case()
             like = [
                 f"{name}.dtype"
-                for name, value in zip(argument_names(self.reference), arguments, strict=False)
+                for name, value in zip(self._names, arguments, strict=False)
                 if isinstance(value, Tensor) and value.dtype == wanted
             ]
             return (
-                f"The numbers are right, but they came back as {bare_dtype(came)}, and what takes "
-                f"them next needs {bare_dtype(wanted)}. End with .to({(like + [wanted])[0]})."
+                f"The numbers are right, but they came back as {bare(came)}, and what takes "
+                f"them next needs {bare(wanted)}. End with .to({(like + [wanted])[0]})."
             )
-        for name in right["reached"]:
-            if name not in outcome["reached"]:
-                why = f"no gradient reaches the {name}: it"
-                if isinstance(outcome["result"], float):
-                    why = f"a plain float has no gradient: the {name}"
-                return f"The result is right, but {why} would never learn."
+        lost = _lost(outcome, right)
+        if lost is not None:
+            return f"The result is right, but {lost}"
         for name in outcome["changed"]:
             if name not in right["changed"]:
                 return (
                     f"The result is right, but your function changes its argument {name} in "
                     "place: whoever called it still needs that. Make a new tensor instead."
                 )
-        return None
-
-    def _known_mistake(self, outcomes, got, wanted) -> str | None:
-        for wrong, words in self.mistakes:
-            try:
-                same = all(
-                    difference(outcome["result"], self._run(wrong, case)["result"]) is None
-                    for case, outcome in zip(self.cases, outcomes, strict=True)
+        for name, wanted in right["state"].items():
+            if outcome["state"][name] != wanted:
+                return (
+                    "The result is right, but your function leaves something changed for all that "
+                    f"runs after it. {name}: {outcome['state'][name]}, not {wanted}."
                 )
-            except Exception:
-                continue
-            if same:
-                return words(got, wanted) if callable(words) else words
+        for name in ("torch", "numpy", "random"):
+            if _seeded(outcome, name) and not _seeded(right, name):
+                return (
+                    f"The result is right, but your function sets the seed of {name}'s random "
+                    "numbers: whatever is drawn after it is the same each time."
+                )
         return None
 
-    def _run(self, function, case, book=None) -> dict:
-        """What the function does in this case, as in `outcomes`."""
-        # Copies: what the cases share, a schedule say, must survive whatever an answer does to it.
-        # But networks and optimisers as they come: the copy of a parameter has no gradient.
-        arguments = case()
-        kept = (nn.Module, torch.optim.Optimizer)
-        arguments = copy.deepcopy(arguments, {id(a): a for a in arguments if isinstance(a, kept)})
-        before = copy.deepcopy(arguments)
-        names = argument_names(self.reference)  # before its book is closed
-        with (
-            book or contextlib.nullcontext(),
-            quiet(),
-            torch.random.fork_rng(devices=[]),
-            torch.set_grad_enabled(torch.is_grad_enabled()),
-            memory_limit(GIGABYTES),
-            time_limit(SECONDS),
-        ):
-            torch.manual_seed(0)
-            result = function(*arguments)
-            if self.observe is not None:
-                result = self.observe(arguments, result)
-            reached = [
-                name
-                for name, argument in zip(names, arguments, strict=False)
-                if reaches(result, argument)
-            ]
-        changed = [
-            name
-            for name, old, new in zip(names, before, arguments, strict=False)
-            if difference(tensors(new), tensors(old)) is not None
-        ]
-        return {"result": result, "changed": changed, "reached": reached}
+    @staticmethod
+    def _fixed(pairs) -> str | None:
+        """Whether an answer draws the same in every case, whichever seed its generator has."""
+
+        def same(found):
+            raw = found.get("raw", found["result"])
+            again = found.get("again", found)
+            return difference(again.get("raw", again["result"]), raw) is None
+
+        if all(same(outcome) and not same(right) for outcome, right in pairs):
+            return (
+                "It draws the same random numbers whatever the seed: one of its own is set in it."
+            )
+        return None
+
+    def _known_mistake(self, outcomes) -> str | Callable | None:
+        """The words of the mistake that does the same in all cases; of several, the closest."""
+        found = []
+        for wrong, words in self.mistakes:
+            far = self._distance(wrong, outcomes)
+            if far is not None:
+                found.append((max(far, 1e-5), len(found), words))
+        return min(found)[2] if found else None
+
+    def _distance(self, wrong, outcomes) -> float | None:
+        far = 0.0
+        try:
+            for case, outcome in zip(self.cases, outcomes, strict=True):
+                result = self._run(wrong, case, observed)["result"]
+                if difference(outcome["result"], result) is not None:
+                    return None
+                far = max(far, distance(outcome["result"], result))
+        except Exception:
+            return None
+        return far
+
+
+def _lost(outcome, right) -> str | None:
+    """Where gradients arrive with the reference and not with the answer, in words."""
+    wanted = {k: g for k, g in right.get("gradients", {}).items() if g is not None}
+    got = outcome.get("gradients", {})
+    if not wanted:
+        return None
+    if isinstance(got, str):
+        return f"not as soon as its arguments need gradients. {got}."
+    missing = [name for name in wanted if got.get(name) is None]
+    groups = dict.fromkeys(name.partition(".")[0].partition("[")[0] for name in missing)
+    for group in groups:
+        every = [n for n in wanted if n.partition(".")[0].partition("[")[0] == group]
+        name = group if set(every) <= set(missing) else next(n for n in missing if n in every)
+        if isinstance(outcome["result"], float):
+            return f"a plain float has no gradient: the {group} would never learn."
+        return f"no gradient reaches the {name}: it would never learn."
+    for name, gradient in wanted.items():
+        if bool(gradient.isfinite().all()) and difference(got[name], gradient) is not None:
+            return (
+                f"the gradient that reaches {name} is another than it should be: part of the way "
+                "back to it is cut off (by detach, no_grad, .data or .item(), say), so it would "
+                "learn the wrong thing."
+            )
+    return None
+
+
+def _seeded(outcome, name: str) -> bool:
+    """Whether the random numbers after the call are the same, whatever they were before."""
+    return "again" in outcome and outcome["random"][name] == outcome["again"]["random"][name]
 
 
 def _error(words: str) -> dict:
-    return {"error": words}
-
-
-def seal(outcomes: list[dict]) -> str:
-    """Outcomes as text, for another process."""
-    file = io.BytesIO()
-    torch.save(_plain(outcomes), file)
-    return base64.b64encode(file.getvalue()).decode()
-
-
-def unseal(text: str) -> list[dict]:
-    """The outcomes that seal() wrote. Reads data only: nothing in the text is run."""
-    with torch.serialization.safe_globals([Other]):
-        return torch.load(io.BytesIO(base64.b64decode(text)), weights_only=True)
-
-
-def _plain(value):
-    if isinstance(value, nn.Module):
-        value = value.state_dict()
-    if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
-    if isinstance(value, (tuple, list)):
-        return [_plain(each) for each in value]
-    if isinstance(value, Tensor):
-        return value.detach().clone()
-    if type(value) in (int, float, bool, str, type(None)):
-        return value
-    return Other(described(value))
+    return {"error": words.encode("utf-8", "replace").decode()}
 
 
 def hand_in(lesson: str, name: str, answer) -> None:

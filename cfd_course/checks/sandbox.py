@@ -2,18 +2,20 @@
 own version of what it should do."""
 
 import contextlib
-import functools
 import inspect
 import os
+import random
 import signal
 import sys
 import threading
 import traceback
 import types
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
-from .. import expect
+import numpy as np
+import torch
 
 try:
     import resource
@@ -45,6 +47,36 @@ def where(error: BaseException) -> str:
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
         text = f"{type(error).__name__}: it takes more than {GIGABYTES} GB of memory"
     return f"{text} (at `{line.line.strip()}`)" if line is not None else text
+
+
+@contextlib.contextmanager
+def environment(seed: int = 0):
+    """The same for every answer, whatever the cells above it did: CPU, float32, gradients recorded,
+    one thread, the same random numbers. Afterwards all is as it was."""
+    dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
+    device, python, numpy = torch.get_default_device(), random.getstate(), np.random.get_state()
+    try:
+        torch.set_default_dtype(torch.float32)
+        torch.set_num_threads(1)
+        if device.type != "cpu":
+            torch.set_default_device("cpu")
+        with (
+            torch.random.fork_rng(devices=[]),
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            torch.autocast("cpu", enabled=False),
+        ):
+            torch.manual_seed(seed)
+            np.random.seed(seed)
+            random.seed(seed)
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
+        torch.set_num_threads(threads)
+        if device.type != "cpu":
+            torch.set_default_device(device)
+        random.setstate(python)
+        np.random.set_state(numpy)
 
 
 @contextlib.contextmanager
@@ -114,57 +146,88 @@ def memory_limit(gigabytes: float):
 
 
 @contextlib.contextmanager
-def closed_book(reference):
-    """The package's own version of the piece raises NotYet when the answer calls it, under
-    whatever name. It is the function's code that is replaced: that reaches every copy of the name.
+def closed_book(reference, forbidden: tuple[Callable, ...] = ()):
+    """Whoever calls the package's own version of the piece, or what the task forbids, has not
+    written it: NotYet, at the call and again at the end, should an answer catch it. The package's
+    own functions may.
+
+    Every call is looked at, by the code that runs: so it matters neither under which name a piece
+    is called, nor how it is wrapped, nor whether a file of the package was loaded once more.
     """
-    closed = {piece: piece.__code__ for piece in pieces(reference)}
-    for piece, code in closed.items():
-        aside = types.FunctionType(
-            code, piece.__globals__, piece.__name__, piece.__defaults__, piece.__closure__
-        )
-        aside.__kwdefaults__ = piece.__kwdefaults__
-        call = functools.partial(_refuse, aside)
-        piece.__code__ = _stand_in.__code__.replace(
-            co_consts=tuple(call if const == "the call" else const for const in _CONSTANTS),
-            co_freevars=code.co_freevars,
-        )
+    codes = {piece.__code__ for piece in pieces(reference)}
+    wrappers = {code for each in _versions(reference) for code in _wrappers(each)}
+    names = {code.co_name for code in codes}
+    banned = {each.__code__: each for each in forbidden if hasattr(each, "__code__")}
+    refused = []
+
+    def refuse(words: str):
+        refused.append(words)
+        raise NotYet(words)
+
+    def look(frame, event, argument):
+        code = frame.f_code
+        if event == "call":
+            if code.co_name in names and code in codes:
+                if not _in_the_package(frame.f_back, wrappers):
+                    refuse(
+                        "It calls the course's own version, and this exercise asks you to write it."
+                    )
+            elif code in banned and not _in_the_package(frame.f_back, wrappers):
+                refuse(_forbids(banned[code]))
+        elif (
+            event == "c_call"
+            and any(argument is each for each in forbidden)
+            and not _in_the_package(frame, wrappers)
+        ):
+            refuse(_forbids(argument))
+
+    before = sys.getprofile()
+    sys.setprofile(look)
     try:
         yield
     finally:
-        for piece, code in closed.items():
-            piece.__code__ = code
+        sys.setprofile(before)
+        if refused:
+            raise NotYet(refused[0])
 
 
-def _stand_in(*arguments, **named):
-    call = "the call"
-    return call(*arguments, **named)
+def _forbids(function) -> str:
+    return f"It calls {function.__name__}, and this exercise asks you to write that yourself."
 
 
-_CONSTANTS = _stand_in.__code__.co_consts
-
-
-def _refuse(piece, *arguments, **named):
-    """Run the piece for the package's own code; for anybody else raise NotYet."""
-    frame = sys._getframe(2)  # past the stand-in, to its caller
-    # PyTorch calls a module's forward, and `@checked` what it wraps, for somebody else.
-    while _module(frame).startswith("torch.") or _module(frame) == expect.__name__:
+def _in_the_package(frame, wrappers) -> bool:
+    """Whether this is the package at work; not where the checks call an answer, which may be the
+    piece itself. What lies between, a wrapper around the piece or PyTorch, asks for its caller."""
+    while frame is not None and (frame.f_code in wrappers or _file(frame).startswith(_TORCH)):
         frame = frame.f_back
-    # The exercise has called an answer that is the piece itself.
-    if _module(frame).startswith(_PACKAGE) and _module(frame) != _CALLER:
-        return piece(*arguments, **named)
-    raise NotYet("It calls the course's own version, and this exercise asks you to write it.")
+    return frame is not None and _file(frame).startswith(_PACKAGE) and _file(frame) != _CALLER
 
 
-_PACKAGE = __name__.partition(".")[0] + "."
-_CALLER = f"{__package__}.exercise"
+def _file(frame) -> str:
+    return os.path.abspath(frame.f_code.co_filename)
 
 
-def _module(frame) -> str:
-    return str(frame.f_globals.get("__name__"))
+_TORCH = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
+_CALLER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "observing.py")
+_PACKAGE = os.path.dirname(os.path.dirname(_CALLER)) + os.sep
+
+
+def _wrappers(function) -> list[types.CodeType]:
+    """The code of what a decorator put around a function, if it says so (functools.wraps)."""
+    found = []
+    while hasattr(function, "__wrapped__"):
+        found.append(getattr(function, "__code__", None))
+        function = function.__wrapped__
+    return found
 
 
 def pieces(reference) -> list[types.FunctionType]:
+    """The package's own functions that do what the exercise asks for, without what decorators put
+    around them."""
+    return [inspect.unwrap(each) for each in _versions(reference)]
+
+
+def _versions(reference) -> list[Callable]:
     """The package's own functions that do what the exercise asks for: the reference and, where that
     is written in the checks, what bears its name elsewhere in the package. A class stands for its
     `forward`; ddim_step is a step of ddim."""
@@ -172,10 +235,11 @@ def pieces(reference) -> list[types.FunctionType]:
     if not isinstance(function, types.FunctionType):
         return []
     if not function.__module__.startswith(__package__):
-        return [function]
-    wanted, found = _bare(function.__name__), [function]
+        return [reference]
+    wanted, found = _bare(function.__name__), [reference]
+    package = __package__.partition(".")[0] + "."
     for name, module in list(sys.modules.items()):
-        if not name.startswith(_PACKAGE) or name.startswith(__package__):
+        if not name.startswith(package) or name.startswith(__package__):
             continue
         own = [value for value in vars(module).values() if getattr(value, "__module__", "") == name]
         for value in own:
@@ -183,8 +247,9 @@ def pieces(reference) -> list[types.FunctionType]:
             if "forward" in members and _bare(value.__name__) == wanted:
                 found.append(members["forward"])
             for each in (value, *members.values()):
-                each = inspect.unwrap(getattr(each, "__func__", each))
-                if isinstance(each, types.FunctionType) and _bare(each.__name__) == wanted:
+                each = getattr(each, "__func__", each)
+                inner = inspect.unwrap(each)
+                if isinstance(inner, types.FunctionType) and _bare(inner.__name__) == wanted:
                     found.append(each)
     return found
 

@@ -1,0 +1,750 @@
+"""What is asked of a wrong answer that is on no list, before only numbers are shown.
+
+Some questions need the answer itself: what does it do with other random numbers, with one argument
+changed, with one example changed? Those are `probes`: tried while the answer runs, and recorded as
+data. All others are asked of that data and of the reference (`Questions`): is the result the right
+one but for something simple, or what would be right for other arguments? Nothing is said that does
+not hold in every case, and far more closely than the answer comes to what is right.
+"""
+
+import copy
+import dataclasses
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from ..schedule import NoiseSchedule
+from .comparing import as_numbers, difference, leaves, wrong_places
+
+SECONDS = 0.5  # of the processor, for questions that need the reference or a mistake to run again
+
+# --- arguments with something changed ---------------------------------------------------------
+
+Path = tuple[int, str | None]  # the number of an argument, and the field of a Condition
+
+
+def _paths(arguments) -> list[Path]:
+    found = []
+    for i, value in enumerate(arguments):
+        fields = getattr(value, "__dataclass_fields__", {})
+        parts = [name for name in fields if getattr(value, name) is not None]
+        found += [(i, name) for name in parts] if fields else [(i, None)]
+    return found
+
+
+def _get(arguments, path: Path):
+    value = arguments[path[0]]
+    return value if path[1] is None else getattr(value, path[1])
+
+
+def _put(arguments, path: Path, new) -> list:
+    i, field = path
+    if field is not None:
+        new = dataclasses.replace(arguments[i], **{field: new})
+    return [*arguments[:i], new, *arguments[i + 1 :]]
+
+
+def _name(names: list[str], path: Path) -> str:
+    i, field = path
+    name = names[i] if i < len(names) else f"argument {i + 1}"
+    return name if field is None else f"{name}.{field}"
+
+
+def _other(value):
+    """Another value of the same kind; None where there is no telling what would be one."""
+    if isinstance(value, Tensor) and value.dtype == torch.bool:
+        return ~value
+    if isinstance(value, Tensor) and value.is_floating_point():
+        random = torch.Generator().manual_seed(9)
+        moved = value.detach().cpu() + 0.3 * torch.randn(value.shape, generator=random)
+        return moved.to(value).requires_grad_(value.requires_grad)
+    if isinstance(value, Tensor):
+        return torch.where(value > 1, value - 1, value + 1)
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return value - 1 if value > 1 else value + 1
+    if isinstance(value, float):
+        return 1.25 * value + 0.1
+    if isinstance(value, list) and value and all(isinstance(each, Tensor) for each in value):
+        return [_other(each) for each in value]
+    if isinstance(value, NoiseSchedule):
+        return NoiseSchedule(0.9 * value.betas[1:])
+    if isinstance(value, nn.Module):
+        with torch.no_grad():
+            for parameter in value.parameters():
+                parameter.copy_(_other(parameter))
+        return value
+    return None
+
+
+def _change(path: Path) -> Callable[[list], list]:
+    return lambda arguments: _put(arguments, path, _other(_get(arguments, path)))
+
+
+def _change_last_example(arguments) -> list:
+    """In every tensor that has as many rows as the first one."""
+    paths = [p for p in _paths(arguments) if _rows(_get(arguments, p))]
+    count = _rows(_get(arguments, paths[0]))
+    for path in paths:
+        value = _get(arguments, path)
+        if _rows(value) == count:
+            arguments = _put(arguments, path, torch.cat([value[:-1], _other(value)[-1:]]))
+    return arguments
+
+
+def _rows(value) -> int:
+    return len(value) if isinstance(value, Tensor) and value.ndim > 0 else 0
+
+
+def probes(names: list[str], arguments) -> dict[str, Callable[[list], list]]:
+    """What is tried with an answer: {name: what is done to the arguments before}."""
+    kinds = (Tensor, bool, int, float, list, NoiseSchedule, nn.Module)
+    found = {
+        f"other {_name(names, path)}": _change(path)
+        for path in _paths(arguments)
+        if isinstance(_get(arguments, path), kinds)
+    }
+    if any(_rows(_get(arguments, path)) > 1 for path in _paths(arguments)):
+        found["other last example"] = _change_last_example
+    return found
+
+
+def reseeded(arguments) -> list:
+    """Generators among the arguments with another seed."""
+    for each in arguments:
+        if isinstance(each, torch.Generator):
+            each.manual_seed(each.initial_seed() + 1)
+    return arguments
+
+
+# --- what the right result could have become --------------------------------------------------
+
+OUTPUTS: list[tuple[str, Callable[[Tensor], Tensor]]] = [
+    ("minus {}", lambda w: -w),
+    ("the square root of {}", lambda w: w.sqrt()),
+    ("the square of {}", lambda w: w**2),
+    ("1 divided by {}", lambda w: 1 / w),
+    ("1 minus {}", lambda w: 1 - w),
+    ("the logarithm of {}", lambda w: w.log()),
+    ("10 times the decimal logarithm of {}", lambda w: 10 * w.log10()),
+    ("e to the power of {}", lambda w: w.exp()),
+    ("the absolute value of {}", lambda w: w.abs()),
+    ("{}, clamped to -1..1", lambda w: w.clamp(-1, 1)),
+    ("{}, clamped to 0..1", lambda w: w.clamp(0, 1)),
+    ("{}, with 0 for everything below 0", lambda w: w.clamp(min=0)),
+    ("{}, rounded to whole numbers", lambda w: w.round()),
+    ("{}, cut to whole numbers", lambda w: w.trunc()),
+    ("{}, brought from -1..1 to 0..1", lambda w: (w + 1) / 2),
+    ("{}, brought from 0..1 to -1..1", lambda w: 2 * w - 1),
+    ("the mean over all examples of {}, for each of them", lambda w: w.mean(0).expand_as(w)),
+    ("{} of the first example, for each of them", lambda w: w[:1].expand_as(w)),
+]
+
+# --- what the right result could have come of -------------------------------------------------
+
+_WHOLE = [
+    ("{0} - 1 in place of {0}", lambda v: v - 1),
+    ("{0} + 1 in place of {0}", lambda v: v + 1),
+]
+_BOOL = [
+    ("the opposite of {0}", lambda v: ~v),
+    ("a {0} that is True everywhere", torch.ones_like),
+    ("a {0} that is False everywhere", torch.zeros_like),
+]
+_FLOAT = [
+    ("zeros in place of {0}", lambda v: 0 * v),
+    ("minus {0} in place of {0}", lambda v: -v),
+    ("{0} clamped to -1..1", lambda v: v.clamp(-1, 1)),
+    ("the square root of {0} in its place", lambda v: v**0.5),
+    ("the square of {0} in its place", lambda v: v**2),
+]
+_NUMBER = [
+    ("1 + {0} in place of {0}", lambda v: v + 1),
+    ("{0} - 1 in place of {0}", lambda v: v - 1),
+    ("1 - {0} in place of {0}", lambda v: 1 - v),
+    ("1 / {0} in place of {0}", lambda v: 1 / v),
+]
+_ROWS = [
+    ("the first row of {0} in all its rows", lambda v: v[:1].expand_as(v).clone()),
+    ("{0} with its rows moved by one", lambda v: v.roll(1, 0)),
+]
+_SQUARE = [("{0} with rows and columns exchanged", lambda v: v.mT.clone())]
+_TABLES = [
+    ("alphas in place of alpha_bars", "alpha_bars", lambda s: s.alphas),
+    ("the square root of alpha_bars in its place", "alpha_bars", lambda s: s.alpha_bars**0.5),
+    ("the square of alpha_bars in its place", "alpha_bars", lambda s: s.alpha_bars**2),
+    ("1 - alpha_bars in place of alpha_bars", "alpha_bars", lambda s: 1 - s.alpha_bars),
+    ("alpha_bars one step earlier", "alpha_bars", lambda s: _earlier(s.alpha_bars)),
+    ("alpha_bars one step later", "alpha_bars", lambda s: s.alpha_bars[_later(s)]),
+    ("alpha_bars in place of alphas", "alphas", lambda s: s.alpha_bars),
+    ("the square root of alphas in its place", "alphas", lambda s: s.alphas**0.5),
+    ("alphas one step earlier", "alphas", lambda s: _earlier(s.alphas)),
+    ("1 - alpha_bars in place of betas", "betas", lambda s: 1 - s.alpha_bars),
+    ("the square root of betas in its place", "betas", lambda s: s.betas**0.5),
+    ("betas one step earlier", "betas", lambda s: _earlier(s.betas)),
+]
+
+
+def _earlier(table: Tensor) -> Tensor:
+    return torch.cat([table[:1], table[:-1]])
+
+
+def _later(schedule) -> Tensor:
+    return (torch.arange(len(schedule.alpha_bars)) + 1).clamp(max=len(schedule.alpha_bars) - 1)
+
+
+def _changes_of(value) -> list[tuple[str, Callable]]:
+    if isinstance(value, NoiseSchedule):
+        return [(words, _with_table(name, change)) for words, name, change in _TABLES]
+    if isinstance(value, (bool, int, float)):
+        number = [] if isinstance(value, bool) else _NUMBER + _FLOAT[1:2] + _FLOAT[3:]
+        return _WHOLE if type(value) is int else number
+    if not isinstance(value, Tensor):
+        return []
+    kind = _BOOL if value.dtype == torch.bool else _FLOAT if value.is_floating_point() else _WHOLE
+    square = value.ndim > 1 and value.shape[-1] == value.shape[-2] > 1
+    return kind + (_ROWS if _rows(value) > 1 else []) + (_SQUARE if square else [])
+
+
+def _with_table(name: str, change: Callable) -> Callable:
+    def schedule(value):
+        changed = copy.copy(value)
+        setattr(changed, name, change(value))
+        return changed
+
+    return schedule
+
+
+def _inputs(names: list[str], arguments) -> Iterator[tuple[str, Callable[[list], list]]]:
+    """What the right result could have come of, in words, and what does that to the arguments."""
+    paths = _paths(arguments)
+    for path in paths:
+        for words, change in _changes_of(_get(arguments, path)):
+            yield words.format(_name(names, path)), _changing(path, change)
+    for one, two in itertools.combinations(paths, 2):
+        a, b = _get(arguments, one), _get(arguments, two)
+        numbers = type(a) is type(b) and type(a) in (int, float)
+        alike = isinstance(a, Tensor) and isinstance(b, Tensor) and a.dtype == b.dtype
+        if numbers or alike and a.shape == b.shape:
+            yield f"{_name(names, one)} and {_name(names, two)} exchanged", _exchanging(one, two)
+
+
+def _changing(path: Path, change: Callable) -> Callable[[list], list]:
+    return lambda arguments: _put(arguments, path, change(_get(arguments, path)))
+
+
+def _exchanging(one: Path, two: Path) -> Callable[[list], list]:
+    def exchange(arguments):
+        first, second = _get(arguments, one), _get(arguments, two)
+        return _put(_put(arguments, one, second), two, first)
+
+    return exchange
+
+
+# --- the questions ----------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Case:
+    """names and arguments; what came and what is right, as plain data; and the same of the probes
+    and of the call with another seed."""
+
+    arguments: list
+    got: object
+    wanted: object
+    got_probes: dict
+    wanted_probes: dict
+    got_again: object
+    wanted_again: object
+
+
+def said_of(
+    names: list[str],
+    cases: list[Case],
+    rerun: Callable[[Callable, Callable | None, int], object],
+    reference: Callable,
+    mistakes: list[tuple[Callable, str | Callable]],
+) -> str | None:
+    """Whatever can be said of a wrong answer, most telling first; None if nothing can.
+    rerun(function, change, number): its result in a case, with something done to the arguments."""
+    trials = _Trials(cases, rerun, time.thread_time() + SECONDS)
+    related = _relation(names, cases, trials, reference) or _weights(names, cases)
+    related = related or _two_mistakes(names, cases, trials, mistakes)
+    said = [_own_random_numbers(cases), related, *_about_arguments(names, cases)]
+    said += [_one_example_changes_another(cases)]
+    if related is None:
+        said += [_which_are_right(cases), _where(names, cases)]
+    return " ".join([each for each in said if each is not None][:3]) or None
+
+
+def _same(a, b) -> bool:
+    return difference(a, b) is None
+
+
+def _equal(a, b) -> bool:
+    """To the last bit, unlike `_same`."""
+    a, b = leaves(a), leaves(b)
+    return a.keys() == b.keys() and all(
+        torch.equal(a[key], b[key])
+        if isinstance(a[key], Tensor) and isinstance(b[key], Tensor)
+        else type(a[key]) is type(b[key]) and a[key] == b[key]
+        for key in a
+    )
+
+
+def _own_random_numbers(cases) -> str | None:
+    if any(_same(c.wanted, c.wanted_again) and not _same(c.got, c.got_again) for c in cases):
+        return "Called twice it gives two results: it draws random numbers of its own."
+    return None
+
+
+def _about_arguments(names, cases) -> list[str]:
+    """Which arguments make no difference, though they should, and the other way round."""
+    ignored, heard = [], []
+    for probe in dict.fromkeys(name for case in cases for name in case.got_probes):
+        seen = [
+            (_equal(c.got, c.got_probes[probe]), _same(c.wanted, c.wanted_probes[probe]))
+            for c in cases
+            if probe in c.got_probes and probe in c.wanted_probes
+        ]
+        name = probe.removeprefix("other ")
+        if name != "last example" and seen:
+            if all(same for same, _ in seen) and not any(right for _, right in seen):
+                ignored.append(name)
+            if any(
+                _equal(c.wanted, c.wanted_probes[probe]) and not _same(c.got, c.got_probes[probe])
+                for c in cases
+                if probe in c.got_probes and probe in c.wanted_probes
+            ):
+                heard.append(name)
+    said = []
+    if ignored:
+        said.append(f"Whatever {' or '.join(ignored)} is, the same comes back.")
+    if heard and len(heard) < 3:
+        said.append(f"It changes with {' and '.join(heard)}, and should not.")
+    return said
+
+
+def _one_example_changes_another(cases) -> str | None:
+    for case in cases:
+        probe = "other last example"
+        if probe not in case.got_probes or probe not in case.wanted_probes:
+            continue
+        four = [case.got, case.got_probes[probe], case.wanted, case.wanted_probes[probe]]
+        for name in leaves(case.wanted):
+            rows = [leaves(each).get(name) for each in four]
+            if all(_rows(each) == _rows(rows[0]) > 1 for each in rows):
+                got, other, wanted, right = (each[:-1] for each in rows)
+                if _same(right, wanted) and not _same(other, got):
+                    return "One example changes the result of another."
+    return None
+
+
+# --- relations ---
+
+
+class _Numbers:
+    """The numbers of the answer and of the reference, part by part, in all cases."""
+
+    def __init__(self, cases: list[Case]):
+        self.got = [_numeric(case.got) for case in cases]
+        self.wanted = [_numeric(case.wanted) for case in cases]
+        same = all(a.keys() == b.keys() for a, b in zip(self.got, self.wanted, strict=True))
+        self.parts = list(self.wanted[0]) if same else []
+        self.parts = [p for p in self.parts if all(p in w for w in self.wanted)]
+
+    def pairs(self, part: str) -> list[tuple[Tensor, Tensor]]:
+        return [(a[part], b[part]) for a, b in zip(self.got, self.wanted, strict=True)]
+
+    def wrong(self) -> list[str]:
+        return [part for part in self.parts if not all(_agree(*pair) for pair in self.pairs(part))]
+
+
+def _numeric(result) -> dict[str, Tensor]:
+    """The parts of a result that are numbers; a list of numbers is one part."""
+    if isinstance(result, list) and result:
+        try:
+            return {"": torch.tensor(result, dtype=torch.float64)}
+        except (TypeError, ValueError, RuntimeError):
+            pass
+    numbers = {name: as_numbers(each) for name, each in leaves(result).items()}
+    return {name: n for name, n in numbers.items() if n is not None and not n.is_complex()}
+
+
+def _agree(got: Tensor, wanted: Tensor) -> bool:
+    return got.shape == wanted.shape and not bool(wrong_places(got, wanted).any())
+
+
+def _size(x: Tensor) -> float:
+    x = x[x.isfinite()]
+    return float(x.abs().amax()) if x.numel() else 0.0
+
+
+def _explains(pairs, guesses) -> bool:
+    """Whether the guesses are what came, in every case, and clearly not what is right."""
+    error = far = 0.0
+    for (got, wanted), guess in zip(pairs, guesses, strict=True):
+        if got.shape != guess.shape or bool((got.isfinite() != guess.isfinite()).any()):
+            return False
+        if bool((got.isnan() != guess.isnan()).any()):
+            return False
+        off = _size(got - guess)
+        if off > 1e-6 + 2e-4 * _size(guess):
+            return False
+        error = max(error, off / (_size(guess) + 1e-9))
+        if guess.shape != wanted.shape:
+            far = math.inf
+        else:
+            broken = bool((guess.isfinite() != wanted.isfinite()).any())
+            far = max(far, math.inf if broken else _size(guess - wanted) / (_size(guess) + 1e-9))
+    return far > 1e-3 and error < 0.03 * far
+
+
+def _relation(names, cases, trials, reference) -> str | None:
+    """What came as something simple made of the right result, or as right for other arguments."""
+    what, pairs = trials.what, trials.pairs
+    if not pairs:
+        return None
+    right = {part: [w for _, w in pairs[part]] for part in pairs}
+    for words in _made_of(names, cases, pairs, right, "the right result"):
+        return f"{what} comes back is {words}."
+    changes = list(_inputs(names, cases[0].arguments))
+    for words, change in changes:
+        if trials.explain(reference, change):
+            return f"{what} comes back would be right with {words}."
+    for words, change in changes:
+        base = f"what would be right with {words}"
+        for said in trials.made_of(names, reference, change, base):
+            return f"{what} comes back is {said}."
+    return None
+
+
+def _two_mistakes(names, cases, trials, mistakes) -> str | None:
+    """A known mistake, and something simple beside it."""
+    told = [(wrong, words) for wrong, words in mistakes if isinstance(words, str) and trials.pairs]
+    # Not roots and squares: with those a known mistake becomes another one, of which its words are
+    # not true.
+    changes = [pair for pair in _inputs(names, cases[0].arguments) if "square" not in pair[0]]
+    for wrong, known in told:
+        for said in trials.made_of(names, wrong, None, "what a known mistake gives"):
+            start = f"Two things seem wrong. {trials.what} comes back is {said}"
+            return f'{start}, and of that mistake one would say: "{known}"'
+    for (words, change), (wrong, known) in itertools.product(changes, told):
+        if trials.explain(wrong, change):
+            start = "Two things seem wrong. A known mistake gives what comes back, with"
+            return f'{start} {words}, and of that mistake one would say: "{known}"'
+    return None
+
+
+class _Trials:
+    """Whether other functions, or the same with other arguments, give what came: asked of one case
+    first, and of all only where that one agrees."""
+
+    def __init__(self, cases, rerun, end: float):
+        self.cases, self.rerun, self.end = cases, rerun, end
+        numbers = _Numbers(cases)
+        wrong = numbers.wrong()
+        self.pairs = {part: numbers.pairs(part) for part in wrong} if len(wrong) < 7 else {}
+        self.what = "What" if len(numbers.parts) == 1 else f"In {' and '.join(wrong)} what"
+        # The case in which the most values are wrong.
+        counts = [
+            sum(0 if _agree(*p[n]) else p[n][1].numel() for p in self.pairs.values())
+            for n in range(len(cases))
+        ]
+        self.first = max(range(len(cases)), key=counts.__getitem__)
+        self.found = {}
+
+    def _of_case(self, function, change, number: int) -> dict[str, Tensor] | None:
+        key = (function, change, number)
+        if key not in self.found:
+            if time.thread_time() > self.end:
+                return None
+            try:
+                numbers = _numeric(self.rerun(function, change, number))
+                self.found[key] = {part: numbers[part] for part in self.pairs}
+            except Exception:  # of such arguments nobody has to make sense
+                self.found[key] = None
+        return self.found[key]
+
+    def _some(self, function, change, numbers) -> dict[str, list[Tensor]] | None:
+        found = [self._of_case(function, change, number) for number in numbers]
+        if None in found:
+            return None
+        return {part: [each[part] for each in found] for part in self.pairs}
+
+    def _asked(self, function, change, ask):
+        """What `ask` finds in all cases, if it finds anything in the first."""
+        for numbers in ([self.first], range(len(self.cases))):
+            base = self._some(function, change, numbers)
+            pairs = {part: [each[n] for n in numbers] for part, each in self.pairs.items()}
+            found = base and ask([self.cases[n] for n in numbers], pairs, base)
+            if not found:
+                return found
+        return found
+
+    def explain(self, function, change) -> bool:
+        return bool(
+            self._asked(
+                function,
+                change,
+                lambda _, pairs, base: all(_explains(pairs[part], base[part]) for part in pairs),
+            )
+        )
+
+    def made_of(self, names, function, change, said: str) -> list[str]:
+        def ask(cases, pairs, base):
+            return list(_made_of(names, cases, pairs, base, said, simple=True))
+
+        return self._asked(function, change, ask) or []
+
+
+def _made_of(names, cases, pairs, base, said: str, simple: bool = False) -> Iterator[str]:
+    """What came as something simple made of the base, in words; `simple`: only where one number
+    rules all cases."""
+    parts = list(pairs)
+    for words, make in OUTPUTS:
+        try:
+            guesses = {part: [make(each) for each in base[part]] for part in parts}
+        except (RuntimeError, IndexError):
+            continue
+        if all(_explains(pairs[part], guesses[part]) for part in parts):
+            yield words.format(said)
+    factors = [_factors(pairs[part], base[part]) for part in parts]
+    if all(each is not None for each in factors):
+        first = factors[0]
+        if all(math.isclose(f, first[0], rel_tol=2e-3) for each in factors for f in each):
+            size = _named_size(names, cases, first)
+            yield f"{_times(first[0])} {said}{size and f' ({size})'}"
+        elif len(parts) == 1 and (size := _named_size(names, cases, first)):
+            yield f"{said} times {size}"
+        elif len(parts) == 1 and (size := _named_size(names, cases, [1 / f for f in first])):
+            yield f"{said} divided by {size}"
+    if len(parts) > 1:
+        return
+    (part,) = parts
+    for offset in _offsets(pairs[part], base[part]):
+        yield f"{said} {'plus' if offset > 0 else 'minus'} {abs(offset):.4g}, everywhere"
+    if simple:
+        return
+    yield from _with_an_argument(names, cases, pairs[part], said)
+    yield from _moved(pairs[part], said)
+
+
+def _factors(pairs, base) -> list[float] | None:
+    """One factor a case, where what came is the base times a number."""
+    found = []
+    for (got, _), right in zip(pairs, base, strict=True):
+        if got.shape != right.shape or not right.numel():
+            return None
+        flat = int(right.abs().nan_to_num(posinf=0.0).argmax())
+        factor = float(got.flatten()[flat] / right.flatten()[flat])
+        if not math.isfinite(factor) or factor == 0:
+            return None
+        found.append(factor)
+    guesses = [f * right for f, right in zip(found, base, strict=True)]
+    # Of single numbers there must be several: one alone is always a multiple of another.
+    several = sum(right.unique().numel() for right in base) > len(base)
+    alike = all(math.isclose(f, found[0], rel_tol=2e-3) for f in found)
+    distinct = torch.cat([right.flatten() for right in base]).unique().numel() > 1
+    if not (several or (alike and distinct)):
+        return None
+    return found if _explains(pairs, guesses) else None
+
+
+def _times(factor: float) -> str:
+    for whole in (2, 3, 4):
+        if math.isclose(factor, whole, rel_tol=1e-3):
+            return {2: "twice", 3: "three times", 4: "four times"}[whole]
+        if math.isclose(factor, 1 / whole, rel_tol=1e-3):
+            return {2: "half of", 3: "a third of", 4: "a quarter of"}[whole]
+    return f"{factor:.4g} times"
+
+
+def _named_size(names, cases, factors) -> str:
+    """What in the arguments is as large as these factors: "the number of values in x_0"."""
+    for words in _sizes(names, cases[0].arguments):
+        try:
+            sizes = [_sizes(names, case.arguments)[words] for case in cases]
+        except KeyError:
+            continue
+        for kind, power in (("{}", 1), ("the square root of {}", 0.5)):
+            if all(
+                s > 1 and math.isclose(f, s**power, rel_tol=2e-3)
+                for f, s in zip(factors, sizes, strict=True)
+            ):
+                return kind.format(words)
+    return ""
+
+
+def _sizes(names, arguments) -> dict[str, float]:
+    found = {}
+    for path in _paths(arguments):
+        value, name = _get(arguments, path), _name(names, path)
+        if type(value) in (int, float):
+            found[name] = float(value)
+        if isinstance(value, Tensor) and value.ndim:
+            found[f"the number of values in {name}"] = value.numel()
+            found[f"the number of values in one row of {name}"] = value.numel() / max(len(value), 1)
+            found |= {f"size {d} of {name}'s shape": size for d, size in enumerate(value.shape)}
+    return found
+
+
+def _offsets(pairs, base) -> Iterator[float]:
+    if all(g.shape == b.shape and b.numel() for (g, _), b in zip(pairs, base, strict=True)):
+        offset = float((pairs[0][0] - base[0]).flatten()[0])
+        values = torch.cat([b.flatten() for b in base]).unique().numel()
+        if values > 2 and math.isfinite(offset) and _explains(pairs, [b + offset for b in base]):
+            yield offset
+
+
+def _with_an_argument(names, cases, pairs, said) -> Iterator[str]:
+    """What came is an argument, or the right result with a share of one added."""
+    for path in _paths(cases[0].arguments):
+        try:
+            values = [as_numbers(_get(case.arguments, path)).detach().cpu() for case in cases]
+            values = [v.expand_as(g) for v, (g, _) in zip(values, pairs, strict=True)]
+        except (AttributeError, IndexError, RuntimeError):
+            continue
+        if not all(isinstance(_get(case.arguments, path), Tensor) for case in cases):
+            continue
+        name = _name(names, path)
+        if _explains(pairs, values):
+            yield f"{name} as it came"
+        if any(got.shape != wanted.shape for got, wanted in pairs):
+            continue
+        flat = int(values[0].abs().argmax())
+        share = float(((pairs[0][0] - pairs[0][1]).flatten() / values[0].flatten())[flat])
+        if math.isfinite(share) and abs(share) > 1e-3:
+            guesses = [w + share * v for (_, w), v in zip(pairs, values, strict=True)]
+            if _explains(pairs, guesses):
+                sign, size = "plus" if share > 0 else "minus", abs(share)
+                times = "" if math.isclose(size, 1, rel_tol=1e-3) else f"{size:.4g} times "
+                yield f"{said} {sign} {times}{name}"
+
+
+def _moved(pairs, said) -> Iterator[str]:
+    """The right values in other places."""
+    if any(wanted.numel() < 2 or got.numel() != wanted.numel() for got, wanted in pairs):
+        return
+    ndim = pairs[0][1].ndim
+    if any(wanted.ndim != ndim for _, wanted in pairs):
+        return
+    for one, two in itertools.combinations(range(ndim), 2):
+        if _explains(pairs, [w.transpose(one, two) for _, w in pairs]):
+            yield f"{said} with dimensions {one} and {two} exchanged"
+    for dim in range(ndim):
+        if _explains(pairs, [w.flip(dim) for _, w in pairs]):
+            yield f"{said} back to front along dimension {dim}"
+        for step in (1, -1):
+            if _explains(pairs, [w.roll(step, dim) for _, w in pairs]):
+                yield f"{said} moved by one along dimension {dim}"
+        if _explains(pairs, [w.roll(w.shape[dim] // 2, dim) for _, w in pairs]):
+            yield f"{said} with its halves along dimension {dim} exchanged"
+    for order in itertools.permutations(range(ndim)) if ndim < 5 else ():
+        if _explains(pairs, [w.permute(order) for _, w in pairs]):
+            yield f"{said} with its dimensions in the order {list(order)}"
+        if _explains(pairs, [w.permute(order).reshape(g.shape) for g, w in pairs]):
+            kept = list(order) == list(range(ndim))
+            yield said + (" in another shape" if kept else ", its values in another order")
+            return
+    if all(wanted.unique().numel() > 1 for _, wanted in pairs):
+        ordered = [(g.flatten().sort().values, w.flatten().sort().values) for g, w in pairs]
+        if all(_size(g - w) <= 1e-6 + 1e-5 * _size(w) for g, w in ordered):
+            yield f"{said}, its values in another order"
+
+
+# --- what is right about it ---
+
+
+def _weights(names, cases) -> str | None:
+    """Of results that are sums of the arguments, each with a weight of its own for each example:
+    which weights are wrong."""
+    numbers = _Numbers(cases)
+    if len(numbers.parts) != 1:
+        return None
+    wrong, clearest = set(), None
+    for case, (got, wanted) in zip(cases, numbers.pairs(numbers.parts[0]), strict=True):
+        if got.shape != wanted.shape or got.ndim < 2:
+            return None
+        paths = [p for p in _paths(case.arguments) if _adds_up(_get(case.arguments, p), wanted)]
+        if not 2 <= len(paths) <= 4:
+            return None
+        terms = [_get(case.arguments, p).detach().cpu().double().flatten(1) for p in paths]
+        for row in range(len(wanted)):
+            columns = torch.stack([term[row] for term in terms], 1)
+            if len(columns) < len(paths) + 2:
+                continue
+            right, came = (_fitted(columns, each[row].flatten()) for each in (wanted, got))
+            if right is None or came is None:
+                return None
+            for path, a, b in zip(paths, came, right, strict=True):
+                off = abs(float(a - b))
+                if off > 2e-3 * max(abs(float(b)), 1e-3):
+                    wrong.add(path)
+                    if clearest is None or off > clearest[0]:
+                        clearest = off, path, float(a), float(b)
+    if not wrong or clearest is None:
+        return None
+    _, path, came, right = clearest
+    fine = [_name(names, p) for p in paths if p not in wrong]
+    start = f"The weight of {' and '.join(fine)} in it is right. " if fine else ""
+    weighed = f"In one example {_name(names, path)} is weighed by {came:.4g}"
+    return f"{start}{weighed}, where {right:.4g} is right."
+
+
+def _adds_up(value, wanted: Tensor) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point() and value.shape == wanted.shape
+
+
+def _fitted(columns: Tensor, row: Tensor) -> Tensor | None:
+    if not bool(row.isfinite().all()):
+        return None
+    found = torch.linalg.lstsq(columns, row[:, None]).solution[:, 0]
+    return found if _size(columns @ found - row) <= 1e-4 * (_size(row) + 1e-9) else None
+
+
+def _which_are_right(cases) -> str | None:
+    numbers = _Numbers(cases)
+    wrong = numbers.wrong()
+    right = [part for part in numbers.parts if part not in wrong]
+    if not right or not wrong or len(right) > 3:
+        return None
+    return f"{' and '.join(right)} {'is' if len(right) == 1 else 'are'} right."
+
+
+def _where(names, cases) -> str | None:
+    """In which examples, or where in a mask, the wrong values lie."""
+    numbers = _Numbers(cases)
+    for part in numbers.wrong()[:1]:
+        pairs = numbers.pairs(part)
+        if any(got.shape != wanted.shape or wanted.ndim == 0 for got, wanted in pairs):
+            return None
+        wrong = [wrong_places(got, wanted) for got, wanted in pairs]
+        for path in _paths(cases[0].arguments):
+            masks = []
+            for case, each in zip(cases, wrong, strict=True):
+                value = _get(case.arguments, path) if path in _paths(case.arguments) else None
+                if isinstance(value, Tensor) and value.dtype == torch.bool and bool(each.any()):
+                    with_room = value.cpu().reshape(*value.shape, *[1] * (each.ndim - value.ndim))
+                    try:
+                        masks.append((torch.broadcast_to(with_room, each.shape), each))
+                    except RuntimeError:
+                        return None
+            for truth in (True, False):
+                fine = [m == truth for m, _ in masks]
+                if fine and all(
+                    bool(f.any()) and not bool((f & w).any())
+                    for f, (_, w) in zip(fine, masks, strict=True)
+                ):
+                    return f"It is right wherever {_name(names, path)} is {truth}."
+        rows = [each.flatten(1).any(1) if each.ndim > 1 else each for each in wrong]
+        if all(len(r) > 1 and not bool(r[0]) and bool(r[1:].all()) for r in rows):
+            return "It is right for the first example, and wrong for all others."
+        if all(len(r) > 1 and bool(r[-1]) and not bool(r[:-1].any()) for r in rows):
+            return "Only the last example is wrong."
+    return None
