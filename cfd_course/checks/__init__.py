@@ -2,10 +2,10 @@
 
 In a notebook: `add_noise = check.add_noise(add_noise)`, then `check.points(add_noise)`.
 
-exercise.py: an exercise, and the two steps of a check: `outcomes`, what an answer does, as data, and
-`verdict`, what is wrong with that, in words; they may happen in two processes. observing.py: what a
-function does, as plain data. comparing.py: how two results differ. questions.py: what else is asked
-of a wrong answer. sandbox.py: where an answer runs. record.py: what is solved.
+exercise.py: an exercise, and the two steps of a check, which may happen in two processes: what an
+answer does, as data (`outcomes`), and what is wrong with that (`verdict`). observing.py: what a
+function does, as plain data. comparing.py: how two results differ, in words. questions.py: what
+else is asked of a wrong answer. sandbox.py: where an answer runs. record.py: what is solved.
 """
 
 from .comparing import difference as _difference

@@ -95,7 +95,7 @@ def quiet():
 @contextlib.contextmanager
 def time_limit(seconds: float):
     """Raise TooSlow after so much time of the processor, so that a busy machine fails nobody, or
-    after ten times as long on the clock, for an answer that sleeps. Again and again, until an
+    after thirty times as long on the clock, for an answer that sleeps. Again and again, until an
     answer that catches it is left. Only where the system has such alarms (not on Windows) and in
     the main thread, which is where notebook cells run."""
     main = threading.current_thread() is threading.main_thread()
@@ -110,7 +110,7 @@ def time_limit(seconds: float):
 
     alarms = {
         signal.ITIMER_PROF: (signal.SIGPROF, seconds),
-        signal.ITIMER_REAL: (signal.SIGALRM, 10 * seconds),
+        signal.ITIMER_REAL: (signal.SIGALRM, 30 * seconds),
     }
     before = {number: signal.signal(number, stop) for number, _ in alarms.values()}
     try:
