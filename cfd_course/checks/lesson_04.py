@@ -642,9 +642,9 @@ def _continued(factor):
 middle_guess = Exercise(
     reference=middle_guess,
     cases=[
-        lambda: (_pictures(0), _pictures(1), 0.8, 0.5),
-        lambda: (_pictures(2), _pictures(3), 0.3, 0.7),
-        lambda: (_pictures(4), _pictures(5), 1.7, 1.6),
+        lambda: (_random(0, 2, 1, 4, 5), _random(1, 2, 1, 4, 5), 0.8, 0.5),
+        lambda: (_random(2, 2, 1, 4, 5), _random(3, 2, 1, 4, 5), 0.3, 0.7),
+        lambda: (_random(4, 2, 1, 4, 5), _random(5, 2, 1, 4, 5), 1.7, 1.6),
     ],
     mistakes=[
         (
