@@ -18,6 +18,7 @@ from traitlets import Bool, Float, Integer
 
 from .. import checks
 from ..checks.sandbox import pieces
+from . import runner
 from .notebooks import exercise_of, lessons, needed, plain
 from .sandbox import Ended, Sandbox, blind, imports, pickled, printable, without
 from .submissions import restore
@@ -101,7 +102,7 @@ class Judge(Execute):
         self.problems: dict[str, str | None] = {}
         self.remarks: list[str] = []
         self.stopped: str | None = None
-        self.end = time.monotonic() + self.seconds
+        self.end = time.monotonic() + runner.CLOCK * self.seconds
         files = _beside(Path(resources["metadata"]["path"]), f"{name}.ipynb")
         own = [s for s in (notebook.cells[n].source for n in self.needed) if plain(s) in given]
         modules = sorted(imports(own))
@@ -157,13 +158,19 @@ class Judge(Execute):
             (
                 number,
                 self.notebook.cells[number].source,
-                min(self.timeout, AGAIN) if number in self.cut else self.timeout,
-                plain(self.notebook.cells[number].source) not in self.given
-                and not exercise_of(self.notebook.cells[number])[0],
+                min(self.timeout, AGAIN)
+                if number in self.cut and self._own(number)
+                else self.timeout,
+                self._own(number),
             )
             for number in self.needed
             if number < before and exercise_of(self.notebook.cells[number])[1] != "graded"
         ]
+
+    def _own(self, number: int) -> bool:
+        """Whether the learner added this cell to the lesson."""
+        cell = self.notebook.cells[number]
+        return plain(cell.source) not in self.given and not exercise_of(cell)[0]
 
     def _run(self, cells: list, name: str = "", exercise: checks.Exercise | None = None):
         """Run cells, then put an answer through its cases. Returns what it did there, or None:

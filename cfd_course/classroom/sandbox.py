@@ -39,7 +39,7 @@ from ..datasets import data_path
 from . import runner
 
 STARTING = 300  # seconds in which a sandbox starts and imports PyTorch, on a busy machine
-GRACE = 15  # seconds between the end of a cell's time and the end of the sandbox
+GRACE = 30  # seconds between the end of a cell's time and the end of the sandbox
 PROCESSES = 64
 GONE = b""  # its process has ended
 ANSWER = 200_000_000  # bytes that a job may send
@@ -397,7 +397,7 @@ class Sandbox:
                 if "ready" in said and last is None:
                     last = time.monotonic() + seconds + GRACE
                 if "begin" in said and last is not None:
-                    allowed = min(_number(said.get("seconds")), seconds) + GRACE
+                    allowed = min(runner.CLOCK * _number(said.get("seconds")), seconds) + GRACE
                     end_of_it = min(time.monotonic() + allowed, last)
                 yield said
 
