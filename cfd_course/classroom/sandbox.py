@@ -61,6 +61,8 @@ course = {}  # the course's version of the exercises that are not solved
 
 
 def __getattr__(name):
+    if name.startswith("__"):
+        raise AttributeError(name)
     return lambda answer: course.get(name, answer)
 '''
 
