@@ -17,10 +17,9 @@ from nbgrader.preprocessors import Execute, NbGraderPreprocessor
 from traitlets import Bool, Float, Integer
 
 from .. import checks
-from ..checks.sandbox import pieces
 from . import runner
 from .notebooks import exercise_of, lessons, needed, plain
-from .sandbox import Ended, Sandbox, blind, imports, pickled, printable, without
+from .sandbox import Ended, Sandbox, blind, hidden, imports, pickled, printable, without
 from .submissions import restore
 
 AGAIN = 2  # seconds for a cell, once it was stopped for taking too long
@@ -61,7 +60,7 @@ class Tidy(NbGraderPreprocessor):
 def _closed(lesson: str, name: str) -> dict:
     """What a sandbox gets to see of an exercise, and of the package."""
     exercise = vars(importlib.import_module(f"{checks.__name__}.{lesson}"))[name]
-    return {"package": without(pieces(exercise.reference)), "exercise": blind(exercise)}
+    return {"package": without(hidden(exercise)), "exercise": blind(exercise)}
 
 
 class Judge(Execute):

@@ -8,11 +8,13 @@ out is data, read with limits (see runner.py for what runs inside).
 import ast
 import contextlib
 import functools
+import importlib
 import inspect
 import io
 import json
 import os
 import pickle
+import pkgutil
 import queue
 import re
 import shutil
@@ -223,12 +225,33 @@ def without(functions: list[Callable]) -> dict[str, str]:
     return found
 
 
+def hidden(exercise: checks.Exercise) -> list[Callable]:
+    """The package's own functions that an answer must do without."""
+    _whole_package()
+    forbidden = [inspect.unwrap(each) for each in getattr(exercise, "forbids", ())]
+    own = [each for each in forbidden if isinstance(each, types.FunctionType)]
+    return [*pieces(exercise.reference), *(each for each in own if _of_the_package(each))]
+
+
+@functools.cache
+def _whole_package() -> None:
+    """Import it: what does the same as a reference is looked for among the modules that are."""
+    for module in pkgutil.walk_packages([str(PACKAGE)], f"{PACKAGE.name}."):
+        if module.name.split(".")[1] not in ("__main__", "checks", "classroom"):
+            with contextlib.suppress(ImportError):  # of an extra that is not installed
+                importlib.import_module(module.name)
+
+
+def _of_the_package(function) -> bool:
+    return function.__module__.partition(".")[0] == PACKAGE.name
+
+
 class _Blind(cloudpickle.CloudPickler):
     """Pickles what an exercise's cases are made of, but no version of what it asks for."""
 
     def __init__(self, file, exercise: checks.Exercise | None):
         super().__init__(file)
-        self.hidden = [] if exercise is None else pieces(exercise.reference)
+        self.hidden = [] if exercise is None else hidden(exercise)
 
     def reducer_override(self, thing):
         if isinstance(thing, types.FunctionType) and thing in self.hidden and _of_checks(thing):
