@@ -484,10 +484,15 @@ def end(number: int) -> None:
 
 
 def _uses(number: int) -> tuple[int, int]:
-    """How many processes a process has started, and the memory that all of them take, in bytes."""
-    count, memory = 0, 0
+    """How many processes a process has started, and the memory that all of them take, in bytes:
+    what several share is counted once."""
+    started, memory = [], 0
     with contextlib.suppress(psutil.NoSuchProcess):
-        for each in psutil.Process(number).children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                count, memory = count + 1, memory + each.memory_info().rss
-    return count, memory
+        started = psutil.Process(number).children(recursive=True)
+    for each in started[: PROCESSES + 1]:
+        with contextlib.suppress(psutil.Error):
+            try:
+                memory += each.memory_full_info().pss
+            except (psutil.AccessDenied, AttributeError):  # or not Linux
+                memory += each.memory_info().rss
+    return len(started), memory
