@@ -135,7 +135,9 @@ class Judge(Execute):
                 problem = self.problems[name]
                 mark = 0.0 if problem is not None else float(cell.metadata["nbgrader"]["points"])
                 cell.outputs = [
-                    new_output("stream", name="stdout", text=exercise.says(problem) + "\n"),
+                    new_output(
+                        "stream", name="stdout", text=printable(exercise.says(problem)) + "\n"
+                    ),
                     new_output("execute_result", {"text/plain": repr(mark)}, execution_count=1),
                 ]
                 cell.execution_count = 1
