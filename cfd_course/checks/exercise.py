@@ -314,8 +314,12 @@ def _lost(outcome, right) -> str | None:
         if isinstance(outcome["result"], float):
             return f"a plain float has no gradient: the {group} would never learn."
         return f"no gradient reaches the {name}: it would never learn."
-    for name, gradient in wanted.items():
-        if bool(gradient.isfinite().all()) and difference(got[name], gradient) is not None:
+    sizes = {k: float(g.abs().max()) for k, g in wanted.items() if bool(g.isfinite().all())}
+    # Some gradients are nothing but rounding: no bias of the keys changes a softmax.
+    rounding = 1e-5 * max(sizes.values(), default=0.0)
+    for name, size in sizes.items():
+        far = float((got[name] - wanted[name]).abs().max())
+        if not far <= 2e-3 * size + rounding:
             return (
                 f"the gradient that reaches {name} is another than it should be: part of the way "
                 "back to it is cut off (by detach, no_grad, .data or .item(), say), so it would "
