@@ -206,6 +206,7 @@ class Mender:
         mask: True (white) in the hole: [B, 1, H, W], bool, or a PIL image of the photo's size.
         A hole too thick for the network's tiles is filled at half the size, and is softer.
         """
+        expect.whole("seed", seed, 0)
         if isinstance(photo, Image.Image):
             pictures = as_pictures(photo, self.channels)
             hole = _as_mask(mask, pictures)
