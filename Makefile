@@ -1,5 +1,5 @@
 # make lab    open the course in JupyterLab
-# make test   check everything, notebooks included
+# make test   check everything, notebooks included; make test TESTS=tests/test_words.py a part of it
 # make reset LESSON=03_building_the_unet    start one lesson over (your copy of it is overwritten)
 # make notebooks    run the reference notebooks again and save their outputs (for maintainers)
 
@@ -25,7 +25,7 @@ lab: .venv/learner
 test: .venv/tester
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TESTS)
 
 reset: .venv/learner
 	@test -n "$(LESSON)" || { echo "Say which lesson: make reset LESSON=01_forward_noising"; exit 1; }
