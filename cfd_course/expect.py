@@ -318,21 +318,6 @@ def callable_(name, value, contract):
     return value
 
 
-def device(name, value) -> torch.device:
-    """Pass on a device that this machine has."""
-    try:
-        right = isinstance(value, (str, int, torch.device)) and not isinstance(value, bool)
-        found = torch.empty(0, device=value).device if right else None
-    except (RuntimeError, AssertionError):  # an unknown name; a torch built without it
-        found = None
-    if found is None:
-        raise ValueError(
-            f'{name} should be a device that torch finds here, such as "cpu", but '
-            f"{describe(value)} came."
-        )
-    return found
-
-
 def random_source(name, value):
     """Pass on None or a torch.Generator."""
     _hold(_kind(Source), name, value, {}, {})
