@@ -22,6 +22,7 @@ from .datasets import data_path
 
 PADDING = 0  # the number that fills up shorter captions
 LONGEST = 32  # numbers in a row: word pieces and what stands before them
+NOISE = 0.3  # over the vectors in training; their own root mean square is 1
 
 
 @cache
@@ -42,8 +43,9 @@ def word_pieces(
     captions: Sequence[str], before: Sequence[Sequence[int]] | None = None
 ) -> Condition:
     """Captions as numbers of their word pieces: Condition(tokens [B, L], mask [B, L], False for
-    padding). before: for each caption numbers that stand before its words, from 1, for which the
-    WordEncoder has learned vectors of its own; as many for each. An empty caption has no words.
+    padding). before: for each caption numbers from 1 that stand before its words, for which the
+    WordEncoder has learned vectors of its own; here they follow on the last word piece. An empty
+    caption has no words.
 
     Raises a ValueError that names a caption in another script, or one too long.
     """
@@ -51,7 +53,7 @@ def word_pieces(
     right = right and all(isinstance(caption, str) for caption in captions)
     expect.that(right, "captions", "be a list of captions", captions, kind=TypeError)
     before = [()] * len(captions) if before is None else before
-    learned = len(before[0])
+    pieces_known = len(word_vectors())
     unknown = _tokeniser().token_to_id("[UNK]")
     rows = []
     for caption, first in zip(captions, before, strict=True):
@@ -63,7 +65,7 @@ def word_pieces(
         room = LONGEST - len(first)
         came = f"{len(known)} in {came}"
         expect.that(len(known) <= room, "a caption", f"have at most {room} pieces of words", came)
-        rows.append([*first, *(piece + learned + 1 for piece in known)])
+        rows.append([pieces_known + n for n in first] + [piece + 1 for piece in known])
     longest = max(1, *map(len, rows))
     tokens = torch.tensor([row + [PADDING] * (longest - len(row)) for row in rows])
     return Condition(tokens=tokens, mask=tokens != PADDING)
@@ -78,8 +80,9 @@ def _is_latin(caption: str) -> bool:
 class WordEncoder(nn.Module):
     """A small transformer over frozen word vectors: tokens [B, L] -> embeddings [B, L, channels].
 
-    learned: the numbers 1..learned have vectors of their own, which are trained; a number above is
-    a word piece, see word_pieces. The frozen vectors are no part of a checkpoint.
+    learned: how many numbers may stand before the words, see word_pieces: their vectors are
+    trained. Those of the words are frozen, and no part of a checkpoint. In training they are told
+    with a little noise, so that words with near vectors are drawn alike.
     """
 
     def __init__(self, channels: int, learned: int, layers: int = 2, heads: int = 4):
@@ -97,10 +100,12 @@ class WordEncoder(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """tokens [B, L], from word_pieces -> [B, L, channels]"""
-        count = self.learned.num_embeddings
-        learned = self.learned(tokens.clamp(max=count - 1))
-        words = self.project(self.vectors[(tokens - count).clamp(min=0)])
-        embedded = torch.where((tokens < count)[..., None], learned, words)
+        pieces = len(self.vectors)
+        learned = self.learned((tokens - pieces).clamp(min=0))
+        vectors = self.vectors[(tokens - 1).clamp(0, pieces - 1)]
+        if self.training:
+            vectors = vectors + NOISE * torch.randn_like(vectors)
+        embedded = torch.where((tokens > pieces)[..., None], learned, self.project(vectors))
         embedded = embedded + self.places[: tokens.shape[1]]
         padding = tokens == PADDING
         padding = padding & ~padding.all(

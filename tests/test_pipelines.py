@@ -4,6 +4,7 @@ that does not come from training."""
 
 import json
 import math
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
@@ -44,7 +45,9 @@ from cfd_course.pipelines import (
     build,
     coarse_and_detail,
     emoji,
+    emoji_enlarger,
     emoji_judge,
+    emoji_mender,
     inpainting,
     load,
     start_noise,
@@ -57,6 +60,7 @@ from cfd_course.pipelines.emoji_judge import EmojiJudge
 from cfd_course.pipelines.inpainting import photo_holes
 from cfd_course.text import tokenise
 from cfd_course.unet import PatchTokens, Velocity
+from cfd_course.words import word_vectors
 
 # The recipes, with networks that draw in no time.
 SMALL = {
@@ -961,13 +965,103 @@ def test_emoji_are_drawn_from_words_and_hand(emoji_artist):
 
 def test_emoji_are_learned_under_their_names_and_keywords():
     torch.manual_seed(0)
-    stream = emoji.batches({"batch": 64}, None)
+    stream = emoji.batches({"batch": 64, "workers": 0}, None)
     pictures, condition = next(iter(stream))
     assert pictures.shape == (64, 3, 32, 32) and pictures.abs().max() <= 1
-    assert len(condition) == 64 and set(condition.tokens[:, 0].tolist()) == {1, 2, 3, 4, 5}
+    hands = condition.tokens[:, 0] - len(word_vectors())
+    assert len(condition) == 64 and set(hands.tolist()) == {1, 2, 3, 4, 5}
     assert condition.mask[:, 1].all()  # every caption has words
     again = next(iter(stream))[1]
     assert again.tokens.shape != condition.tokens.shape or (again.tokens != condition.tokens).any()
+
+
+def test_every_caption_can_be_told():
+    torch.manual_seed(0)
+    for name in names_of():
+        captions = [emoji.caption(f"{name}") for _ in range(3)]
+        assert emoji.emoji_condition(captions, "noto").mask[:, 1].all()
+
+
+def test_drawn_emoji_are_enlarged():
+    artist = load("emoji")
+    small = artist.draw("a red heart", steps=5, seed=3).clamp(-1, 1)
+    large = artist.draw("a red heart", steps=5, seed=3, size=128)
+    assert large.shape == (1, 3, 128, 128) and large.abs().max() <= 1
+    assert (shrink(large) - small).square().mean().sqrt() < 0.1  # it agrees with the small one
+    with pytest.raises(ValueError, match="size should be one of 32, 128, but 64"):
+        artist.draw("a fox", size=64)
+
+
+def test_the_enlarger_learns_what_a_noisy_bicubic_picture_lacks():
+    torch.manual_seed(0)
+    pictures = torch.rand(64, 3, 32, 32) * 2 - 1
+    lack, condition = emoji_enlarger.to_enlarge(pictures)
+    plain, level = condition.image[:, :3], (condition.image[:, 3] + 1) / 2
+    torch.testing.assert_close(plain + lack / emoji_enlarger.GAIN, pictures)
+    assert level.std(dim=(1, 2)).max() < 1e-6 and 0 <= level.min() and level.max() <= 1
+    noise = (plain - bicubic(stored(shrink(pictures)))).flatten(1).std(1)
+    level = emoji_enlarger.NOISIEST * level[:, 0, 0]
+    assert torch.corrcoef(torch.stack([noise, level]))[0, 1] > 0.95
+
+
+def test_the_enlarger_is_told_of_the_noise_that_it_adds():
+    torch.manual_seed(0)
+    network = build(SMALL["emoji-enlarger"]).eval()  # untrained: it finds that nothing lacks
+    enlarger = emoji_enlarger.pipeline(network, SMALL["emoji-enlarger"])
+    low = torch.rand(2, 3, 8, 8) * 2 - 1
+    assert enlarger.enlarge(low, steps=2).shape == (2, 3, 32, 32)
+    first, again, other = (enlarger.enlarge(low, steps=2, seed=seed) for seed in (0, 0, 1))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    with pytest.raises(ValueError, match="noise should be in"):
+        enlarger.enlarge(low, noise=0.5)
+    with pytest.raises(ValueError, match="pictures should have shape"):
+        enlarger.enlarge(low[:, :1])
+
+
+@pytest.fixture(scope="module")
+def emoji_mender_():
+    torch.manual_seed(0)
+    network = build(SMALL["emoji-mender"])
+    for parameter in network.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    return emoji_mender.pipeline(network.eval(), SMALL["emoji-mender"])
+
+
+def test_emoji_are_mended_as_the_words_say(emoji_mender_):
+    pictures = torch.rand(2, 3, 32, 32) * 2 - 1
+    mask = torch.zeros(2, 1, 32, 32, dtype=torch.bool)
+    mask[0, :, 4:20, 8:24] = mask[1, :, 10:30, 2:9] = True
+    fill = partial(emoji_mender_.fill, pictures, mask, steps=2)
+    silent, said = fill(), fill("a fox")
+    known = ~mask.expand_as(pictures)
+    for filled in (silent, said):
+        assert torch.equal(filled[known], pictures[known])
+    assert not torch.allclose(silent, said) and not torch.allclose(said, fill("a fox", "blob"))
+    assert torch.equal(fill("a fox", words_scale=0.0), fill("a cow", words_scale=0.0))
+    assert not torch.allclose(said, fill("a fox", scale=2.0))
+    both = fill(["a fox", ""], ["blob", None])
+    torch.testing.assert_close(both[1], silent[1], atol=1e-4, rtol=0)
+    hidden = torch.where(mask, 0.3, pictures)
+    torch.testing.assert_close(
+        emoji_mender_.fill(hidden, mask, "a fox", steps=2)[mask.expand_as(said)],
+        said[mask.expand_as(said)],
+    )
+    with pytest.raises(ValueError, match="words should be one for each of the pictures, but 3"):
+        fill(["a", "b", "c"])
+    with pytest.raises(ValueError, match="hand should be None or one of noto"):
+        fill("a fox", "picasso")
+
+
+def test_a_mender_begins_as_the_artist():
+    network = build({"name": "emoji-mender", **RECIPES["emoji-mender"]})
+    emoji_mender.begin(network)
+    artist = load("emoji")
+    condition = artist.condition(["a red heart", "a fox"])
+    x_t, image = torch.randn(2, 3, 32, 32), torch.randn(2, 4, 32, 32)
+    told = replace(condition, image=image)
+    with torch.no_grad():
+        answers = network.eval()(x_t, 500, told), artist.network(x_t, 500, condition)
+    torch.testing.assert_close(*answers)
 
 
 def test_an_emoji_network_is_saved_without_the_frozen_vectors(tmp_path, emoji_artist):

@@ -11,8 +11,9 @@ def test_a_caption_becomes_its_pieces_behind_what_stands_before():
     alone = word_pieces(["a red heart"])
     assert alone.tokens.shape == (1, 3) and alone.mask.all()
     told = word_pieces(["a red heart", "heart"], [(2,), (5,)])
-    assert told.tokens[:, 0].tolist() == [2, 5]
-    assert torch.equal(told.tokens[0, 1:], alone.tokens[0] + 1)  # one learned number: one further
+    last = len(word_vectors())  # the number of the last word piece
+    assert told.tokens[:, 0].tolist() == [last + 2, last + 5]
+    assert torch.equal(told.tokens[0, 1:], alone.tokens[0])
     assert told.tokens[1, 1] == told.tokens[0, 3] and told.mask.tolist()[1] == [
         True,
         True,
@@ -30,7 +31,7 @@ def test_capitals_accents_and_punctuation_are_read_alike():
 @pytest.mark.parametrize("caption", ["", "   ", "flibbertigibbet", "x" * 20, "7", "naïve café"])
 def test_any_latin_caption_is_read(caption):
     condition = word_pieces([caption], [(1,)])
-    assert condition.tokens[0, 0] == 1 and len(condition.tokens[0]) <= LONGEST
+    assert condition.tokens[0, 0] == len(word_vectors()) + 1 and len(condition.tokens[0]) <= LONGEST
     assert WordEncoder(16, 1)(condition.tokens).isfinite().all()
 
 
@@ -80,7 +81,7 @@ def test_words_that_no_name_holds_lie_near_what_they_mean(caption, name):
 
 def test_the_encoder_hides_padding_and_knows_the_order():
     torch.manual_seed(0)
-    encoder = WordEncoder(32, 2)
+    encoder = WordEncoder(32, 2).eval()
     short = word_pieces(["red heart"], [(1,)]).tokens
     long = word_pieces(["red heart", "a big yellow taxi"], [(1,), (2,)]).tokens
     assert torch.allclose(encoder(long)[0, :3], encoder(short)[0], atol=1e-5)
@@ -89,9 +90,9 @@ def test_the_encoder_hides_padding_and_knows_the_order():
 
 
 def test_the_vectors_are_frozen_and_in_no_checkpoint():
-    encoder = WordEncoder(16, 3)
+    encoder = WordEncoder(16, 3).eval()
     before = encoder.vectors.clone()
-    encoder(word_pieces(["a red heart"], [(3,)]).tokens).sum().backward()
+    encoder(word_pieces(["a red heart"], [(3,)]).tokens)[..., 0].sum().backward()
     assert encoder.learned.weight.grad[3].any() and not encoder.learned.weight.grad[1:3].any()
     assert not encoder.vectors.requires_grad and torch.equal(encoder.vectors, before)
     assert "vectors" not in encoder.state_dict()
@@ -104,3 +105,22 @@ def test_every_name_and_keyword_can_be_read():
     captions = {name.replace("-", " ") for drawn in words["hands"].values() for name in drawn}
     captions |= {word for keywords in words["keywords"].values() for word in keywords}
     assert word_pieces(sorted(captions)).mask.any(1).all()
+
+
+def test_a_word_has_its_own_vector_whatever_stands_before_it():
+    """Of a picture of the whole path: the vectors that the first layer is given."""
+    encoder = WordEncoder(16, 5).eval()
+    seen = []
+    encoder.project.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    piece = word_pieces(["heart"]).tokens[0, 0] - 1
+    for before in ([()], [(1,)], [(5,)]):
+        encoder(word_pieces(["a red heart"], before).tokens)
+        assert torch.equal(seen.pop()[0, -1], word_vectors()[piece])
+
+
+def test_words_are_told_with_noise_in_training_only():
+    encoder = WordEncoder(16, 0)
+    tokens = word_pieces(["a red heart"]).tokens
+    assert not torch.equal(encoder(tokens), encoder(tokens))
+    encoder.eval()
+    assert torch.equal(encoder(tokens), encoder(tokens))

@@ -67,6 +67,8 @@ def names_of() -> list[str]:
 
 def spell_out(caption: str) -> str:
     """The caption with the name of each emoji in its place."""
+    if caption.isascii():  # the search for some thousand emoji would take most of a batch's time
+        return caption
     return _characters().sub(
         lambda found: f" {emoji_words()['characters'][found[0]].replace('-', ' ')} ",
         caption.replace("\ufe0f", ""),

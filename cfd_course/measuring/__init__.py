@@ -4,13 +4,24 @@ A measurement is a module with parts(data), each a name and a function that meas
 can be stopped between two parts and go on later; and summary(found), of what they found.
 """
 
-from . import digit_inpainting, digits, emoji, inpainting, super_resolution, text_to_image
+from . import (
+    digit_inpainting,
+    digits,
+    emoji,
+    emoji_enlarger,
+    emoji_mender,
+    inpainting,
+    super_resolution,
+    text_to_image,
+)
 
 # name: (its parts, its summary)
 EVALUATIONS = {
     "digits": (digits.parts, digits.summary),
     "text-to-image": (text_to_image.parts, text_to_image.summary),
     "emoji": (emoji.parts, emoji.summary),
+    "emoji-enlarger": (emoji_enlarger.parts, emoji_enlarger.summary),
+    "emoji-mender": (emoji_mender.parts, emoji_mender.summary),
     "super-resolution": (super_resolution.parts, super_resolution.summary),
     "inpainting": (inpainting.parts, inpainting.summary),
     "digit-inpainting": (digit_inpainting.parts, digit_inpainting.summary),

@@ -9,8 +9,9 @@ An application is a module of this folder that holds
     batches(recipe, data)       what it is trained on, see train(); data: a folder, or None
     pipeline(network, recipe)   what load gives: an object that draws, enlarges or fills
 
-and, where it isn't trained as a diffusion network, train(network, recipe, data, steps), which
-yields (step number, loss, network). A new one is a new module, named in the list below.
+and, where its training starts with another's weights, begin(network), which puts them in; where it
+isn't trained as a diffusion network, train(network, recipe, data, steps), which yields (step
+number, loss, network). A new one is a new module, named in the list below.
 """
 
 from pathlib import Path
@@ -26,7 +27,9 @@ from . import (
     digit_judge,
     digits,
     emoji,
+    emoji_enlarger,
     emoji_judge,
+    emoji_mender,
     inpainting,
     super_resolution,
     text_to_image,
@@ -65,6 +68,8 @@ MODULES = (
     digits,
     text_to_image,
     emoji,
+    emoji_enlarger,
+    emoji_mender,
     super_resolution,
     inpainting,
     digit_inpainting,

@@ -15,10 +15,11 @@ from ..words import WordEncoder, word_pieces
 from .drawing import Artist, build_schedule, build_unet
 
 SIZE = 32  # pixels
+LARGE = 128
 RECIPES = {
     "emoji": {
         "network": {
-            "channels": [64, 128, 192],
+            "channels": [96, 160, 208],
             "attention": [1, 2],
             "patch": 2,
             "token_channels": 192,
@@ -26,13 +27,15 @@ RECIPES = {
         "velocity": True,
         "target": "velocity",
         "schedule_steps": 1000,
-        "batch": 48,
+        "batch": 512,
         "learning_rate": 1e-3,
         "drop": 0.1,
         "decay": 0.9995,
-        "steps": 60_000,
+        "workers": 2,
+        "steps": 32_000,
     }
 }
+PASSES = 20  # through the pictures, before the workers start anew
 # A person in five skin tones is five pictures, but hardly more to learn than one.
 TONED = 0.3
 # A name that holds one of these changes its meaning in a mirror.
@@ -62,47 +65,78 @@ def emoji_condition(captions: Sequence[str], hand: str | Sequence[str] = HANDS[0
 
 def batches(recipe: dict, data: Path | None):
     """The emoji of the training split in random order, with ever new captions."""
-    drawn = emoji("train", SIZE)
+    return loader(recipe, SIZE, captioned)
+
+
+def loader(recipe: dict, size: int, prepare) -> DataLoader:
+    """Batches of the training split; prepare makes (x_0, condition) of [B, 3, size, size] in
+    [-1, 1], three in ten of them in a mirror, their names and hands."""
+    drawn = emoji("train", size)
     weights = [TONED if TONE.search(name) else 1.0 for name in drawn.names]
     return DataLoader(
         range(len(drawn.names)),
         recipe["batch"],
-        sampler=WeightedRandomSampler(weights, len(weights)),
+        sampler=WeightedRandomSampler(weights, PASSES * len(weights)),
         drop_last=True,
-        collate_fn=partial(_rows, drawn),
+        num_workers=recipe["workers"],
+        collate_fn=partial(_rows, drawn, prepare),
     )
 
 
-def _rows(drawn: Emoji, numbers: list[int]) -> tuple[Tensor, Condition]:
+def _rows(drawn: Emoji, prepare, numbers: list[int]) -> tuple[Tensor, Condition]:
     names = [drawn.names[number] for number in numbers]
-    pictures = drawn.pictures[numbers] / 127.5 - 1
     even = torch.tensor([not SIDED & set(name.split("-")) for name in names])
-    mirrored = even & (torch.rand(len(names)) < 0.3)
-    pictures = torch.where(mirrored[:, None, None, None], pictures.flip(3), pictures)
-    hands = [HANDS[number] for number in drawn.hands[numbers]]
-    return pictures, emoji_condition([*map(_caption, names)], hands)
+    mirrored = (even & (torch.rand(len(names)) < 0.3))[:, None, None, None]
+    pictures = drawn.pictures[numbers] / 127.5 - 1
+    pictures = torch.where(mirrored, pictures.flip(3), pictures)
+    return prepare(pictures, names, [HANDS[number] for number in drawn.hands[numbers]])
 
 
-def _caption(name: str) -> str:
-    """A name's own words; or, for three in ten, some of its keywords, so that the network learns
-    what to make of words in no name and in no order."""
+def captioned(pictures: Tensor, names: list[str], hands: list[str]) -> tuple[Tensor, Condition]:
+    """The pictures, each with one of its many captions."""
+    return pictures, emoji_condition([*map(caption, names)], hands)
+
+
+def caption(name: str) -> str:
+    """A name's own words; or, half of the time, some of its keywords in any order, often with the
+    name among them, so that the network learns what to make of words in no name."""
     words = name.replace("-", " ")
     keywords = emoji_words()["keywords"].get(plain(name), [])
-    kind = float(torch.rand(()))
-    if keywords and kind < 0.3:
-        picked = [keywords[i] for i in torch.randperm(len(keywords))[: 1 + _below(3)]]
+    if keywords and _chance(0.5):
+        picked = [keywords[i] for i in torch.randperm(len(keywords))[: 1 + _below(5)]]
+        while len(" ".join(picked)) > 50:  # letters: a caption must not be too long to be told
+            picked.pop()
         if tone := TONE.search(name):
             picked.append(tone[0][1:].replace("-", " "))
-        if kind < 0.15:
-            picked.insert(_below(2), plain(name).replace("-", " "))
+        if not picked or _chance(0.6):
+            picked.insert(_below(len(picked) + 1), plain(name).replace("-", " "))
         words = " ".join(picked)
-    return f"{OPENINGS[_below(6)]} {words}" if float(torch.rand(())) < 0.3 else words
+    return f"{OPENINGS[_below(len(OPENINGS))]} {words}" if _chance(0.3) else words
 
 
 def _below(count: int) -> int:
     return int(torch.randint(count, ()))
 
 
-def pipeline(network: nn.Module, recipe: dict) -> Artist:
-    """Draws captions in a hand: draw("a red heart", hand="blob"), [B, 3, 32, 32]."""
-    return Artist(network, build_schedule(recipe), emoji_condition, (3, SIZE, SIZE))
+def _chance(share: float) -> bool:
+    return float(torch.rand(())) < share
+
+
+def pipeline(network: nn.Module, recipe: dict) -> "EmojiArtist":
+    """Draws captions in a hand."""
+    return EmojiArtist(network, build_schedule(recipe), emoji_condition, (3, SIZE, SIZE))
+
+
+class EmojiArtist(Artist):
+    """Draws emoji: draw("a red heart", hand="blob"), [B, 3, 32, 32]."""
+
+    def draw(self, asked, *settings, size: int = SIZE, seed: int = 0, **told) -> Tensor:
+        """As an Artist draws; with size=128 enlarged by the network "emoji-enlarger", a cascade.
+        Ho et al., "Cascaded Diffusion Models" (2022)."""
+        expect.choice("size", size, (SIZE, LARGE))
+        drawn = super().draw(asked, *settings, seed=seed, **told)
+        if size == SIZE:
+            return drawn
+        from . import load  # which knows this module, so not before it is asked for
+
+        return load("emoji-enlarger").enlarge(drawn.clamp(-1, 1), seed=seed)

@@ -36,6 +36,8 @@ def train_network(
         load_weights(network, weights, start)
         sittings = earlier.get("sittings", [])
     application = APPLICATIONS[name]
+    if start is None and hasattr(application, "begin"):
+        application.begin(network)
     began, first = time.monotonic(), None
     if hasattr(application, "train"):
         run = application.train(network, recipe, data, steps)
@@ -72,6 +74,7 @@ def _diffusion(
         learning_rate=recipe["learning_rate"],
         decay=recipe["decay"],
         target=recipe.get("target", "noise"),
+        precision="bf16" if torch.cuda.is_available() else "no",
     ):
         yield step.number, step.loss, step.average
 
