@@ -7,12 +7,14 @@ palette of Okabe and Ito), so they can be told apart without colour.
 import io
 import textwrap
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from cycler import cycler
 from IPython.display import display
+from matplotlib import get_cachedir
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -46,6 +48,11 @@ def show(figure: Figure, alt: str) -> None:
         raw=True,
         metadata={"image/png": {"alt": alt}},
     )
+
+
+def font_lists() -> list[Path]:
+    """Where matplotlib keeps what it knows of the fonts on this machine."""
+    return sorted(Path(get_cachedir()).glob("fontlist-*.json"))
 
 
 def curves(

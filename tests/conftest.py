@@ -2,10 +2,23 @@
 
 import pytest
 import torch
+from torch import nn
 
-from cfd_course import NoiseSchedule
+from cfd_course import NoiseSchedule, Unet
 
 torch.set_num_threads(2)
+
+
+def small_network(seed: int = 0, width: int = 8) -> Unet:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return Unet(1, (width, 16), token_encoder=nn.Embedding(3, 8), heads=2)
+
+
+def same_weights(one: nn.Module, other: nn.Module) -> bool:
+    """Bit for bit."""
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
 
 
 @pytest.fixture(params=["linear", "scaled_linear", "cosine"])

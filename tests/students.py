@@ -252,7 +252,7 @@ def snr(schedule, t):
             "return a * x_0 + (1 - a) * noise",
         ),
         FULL | {"add_noise": 0},
-        ["Its standard deviation at t = 500 is about 0.7"],
+        ["Its standard deviation at t = 500 is about 0.7", "the shape is [5, 1, 5, 2]"],
     ),
     "weights_swapped": Student(
         body(
@@ -261,7 +261,7 @@ def snr(schedule, t):
             "return (1 - a).sqrt() * x_0 + a.sqrt() * noise",
         ),
         FULL | {"add_noise": 0},
-        ["The picture gets the noise"],
+        ["The picture gets the noise", "the shape is [5, 1, 5, 2]"],
     ),
     "noise_to_signal": Student(
         body("snr", "return 1 / schedule.alpha_bars[t] - 1"),
@@ -275,12 +275,17 @@ def snr(schedule, t):
             "return x_t - (1 - a).sqrt() * noise",
         ),
         FULL | {"predict_x0": 0},
-        ["still as faint as add_noise made it"],
+        ["still as faint as add_noise made it", "the shape is [5, 1, 5, 2]"],
     ),
     "unknown_mistake": Student(
+        body("snr", "return torch.sin(40 * schedule.alpha_bars[t]) + t / 300"),
+        FULL | {"snr": 0},
+        ["It differs for t = 1000: "],
+    ),
+    "two_mistakes": Student(
         body("snr", "return schedule.alpha_bars[t] + 0.25"),
         FULL | {"snr": 0},
-        ["It differs for t = 500"],
+        ["It differs for t = 1000: 0.25 came", "Two things seem wrong", "variance alone"],
     ),
     "blank": Student({}, NOTHING, ["It returns None so far"]),
     "outputs_forged": Student({}, NOTHING, edit=_marks_in_the_outputs),
@@ -329,7 +334,7 @@ def snr(schedule, t):
             "predict_x0": "def predict_x0(schedule, x_t, t, noise): return x_t * torch.nan",
         },
         NOTHING,
-        ["the shape is [1, 4, 4]", "It returns None so far", "there is a NaN in the result"],
+        ["the shape is [1, 4, 5]", "It returns None so far", "there is a NaN in the result"],
     ),
     "in_place_dtype_gpu": Student(
         {

@@ -15,7 +15,8 @@ from torch import nn
 
 from cfd_course.checkpoints import load_checkpoint, load_weights, save_checkpoint
 from cfd_course.schedule import NoiseSchedule
-from cfd_course.unet import Unet
+
+from .conftest import same_weights, small_network
 
 SCHEDULE = NoiseSchedule.cosine(100)
 from_a_server = "forkserver" in multiprocessing.get_all_start_methods()
@@ -23,18 +24,6 @@ PROCESSES = multiprocessing.get_context("forkserver" if from_a_server else "spaw
 if from_a_server:
     PROCESSES.set_forkserver_preload(["cfd_course.training"])  # which has PyTorch loaded
 KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows has one, and it kills
-
-
-def small_network(seed: int = 0, width: int = 8) -> Unet:
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return Unet(1, (width, 16), token_encoder=nn.Embedding(3, 8), heads=2)
-
-
-def same_weights(one: nn.Module, other: nn.Module) -> bool:
-    """Bit for bit."""
-    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
-    return all(torch.equal(a, b) for a, b in pairs)
 
 
 RECIPE = {"name": "small", "sittings": [{"steps": 3, "seed": 0}], "words": "é"}

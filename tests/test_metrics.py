@@ -402,7 +402,10 @@ def test_block_correlation():
         (lambda x: metrics.luma(x.byte()), "pictures should be a float tensor"),
         (lambda x: metrics.psnr(x), "error should be a number"),
         (lambda x: metrics.fine_power(x), "pictures should have shape"),
-        (lambda x: metrics.fine_power(x[0], 33), "side should be in 2..32, but 33 came"),
+        (
+            lambda x: metrics.fine_power(x[0], 33),
+            "side should be in 2..32, for these pictures, but 33 came",
+        ),
         (lambda x: metrics.block_correlation(x[0], x[0, :1]), "real should have shape"),
     ],
 )

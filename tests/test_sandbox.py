@@ -231,7 +231,8 @@ def test_a_cell_that_marks_itself_stays_within_its_points(tmp_path):
         marked = {"nbgrader": {**graded, "grade_id": f"cell{number}", "points": 2}}
         cells.append(new_code_cell("mark", metadata=marked))
     notebook = nbformat.v4.new_notebook(cells=cells)
-    notebook.metadata["kernelspec"] = {"name": "python3", "language": "python"}
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook.metadata["kernelspec"] = kernel
     nbformat.write(notebook, source)
     grading.release(course, [name])
     for student, mark in {

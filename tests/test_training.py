@@ -27,6 +27,8 @@ from cfd_course.schedule import NoiseSchedule
 from cfd_course.training import learning_rate_at, noise_loss, train, update_average
 from cfd_course.unet import Unet, Velocity
 
+from .conftest import same_weights, small_network
+
 SCHEDULE = NoiseSchedule.cosine(100)
 
 
@@ -46,18 +48,6 @@ def randn(*shape, seed: int = 0) -> torch.Tensor:
 
 PICTURES = randn(15, 1, 4, 4).clamp(-1, 1)
 LABELS = Condition(tokens=torch.arange(15)[:, None] % 3)
-
-
-def small_network(seed: int = 0, width: int = 8) -> Unet:
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return Unet(1, (width, 16), token_encoder=nn.Embedding(3, 8), heads=2)
-
-
-def same_weights(one: nn.Module, other: nn.Module) -> bool:
-    """Bit for bit."""
-    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
-    return all(torch.equal(a, b) for a, b in pairs)
 
 
 def finish(steps):

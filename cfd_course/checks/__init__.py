@@ -9,10 +9,10 @@ else is asked of a wrong answer. sandbox.py: where an answer runs. record.py: wh
 """
 
 from .comparing import difference as _difference
-from .exercise import Exercise, hand_in
+from .exercise import Exercise
 from .observing import seal, unseal
 from .record import points, save_solved, solved, worth
-from .sandbox import GIGABYTES, SECONDS, NotYet, begin
+from .sandbox import GIGABYTES, SECONDS, NotYet
 
 __all__ = [
     "GIGABYTES",
@@ -20,8 +20,6 @@ __all__ = [
     "Exercise",
     "NotYet",
     "_difference",
-    "begin",
-    "hand_in",
     "points",
     "save_solved",
     "seal",

@@ -5,6 +5,7 @@ import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -179,7 +180,8 @@ def _clearest(got: Tensor, wanted: Tensor, wrong: Tensor) -> Difference:
     errors = (got - wanted).abs() / wanted.abs().clamp(min=floor)
     errors = torch.where(wrong, errors.nan_to_num(nan=1e30, posinf=1e30), 0.0)
     flat = int(errors.flatten().argmax())
-    place = [int(i) for i in torch.unravel_index(torch.tensor(flat), errors.shape)]
+    # Not PyTorch's: that imports sympy at its first call, in the time that an answer has.
+    place = [int(i) for i in np.unravel_index(flat, errors.shape)]
     came, right = float(got.flatten()[flat]), float(wanted.flatten()[flat])
     digits = next((n for n in range(4, 10) if f"{came:.{n}g}" != f"{right:.{n}g}"), 10)
     at = f"at {place} " if place else ""

@@ -256,18 +256,3 @@ def _versions(reference) -> list[Callable]:
 
 def _bare(name: str) -> str:
     return name.lower().replace("_", "").removesuffix("step")
-
-
-def begin(gigabytes: float, seconds: int) -> None:
-    """Before a submission is graded in this process: the limits, which it cannot lift again."""
-    if resource is not None:
-        memory = int(gigabytes * 1e9)
-        for kind, limit in {
-            resource.RLIMIT_DATA: memory,
-            resource.RLIMIT_CPU: seconds,
-            resource.RLIMIT_FSIZE: 100_000_000,
-            resource.RLIMIT_CORE: 0,
-        }.items():
-            resource.setrlimit(kind, (limit, limit))
-    # Only now: what has been imported cannot be replaced by a file beside the notebook.
-    sys.path.append("")

@@ -44,7 +44,7 @@ c.Autograde.autograde_preprocessors = [
 ]
 c.GenerateFeedback.exporter_class = Feedback
 c.HTMLExporter.sanitize_html = True  # formgrader shows what students wrote
-c.Execute.timeout = 60  # seconds for a cell
+c.Execute.timeout = 600  # seconds for a cell
 c.Judge.seconds = 600  # for a notebook
 c.Judge.gigabytes = 4.0  # of memory for a notebook
 """

@@ -32,12 +32,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import cloudpickle
-import matplotlib
 import psutil
 
 from .. import checks
 from ..checks.sandbox import pieces
 from ..datasets import data_path
+from ..figures import font_lists
 from . import runner
 
 STARTING = 300  # seconds in which a sandbox starts and imports PyTorch, on a busy machine
@@ -123,9 +123,8 @@ def _walls(bwrap: str) -> list[str]:
     words += ["--ro-bind", str(data_path(".")), str(data_path("."))]
     for path in hidden:
         words += ["--remount-ro", path]
-    fonts = {path.name: path for path in Path(matplotlib.get_cachedir()).glob("fontlist-*.json")}
-    for name, path in fonts.items():  # or each sandbox would look for all fonts anew
-        words += ["--ro-bind", str(path), f"/tmp/matplotlib/{name}"]
+    for path in font_lists():  # or each sandbox would look for all fonts anew
+        words += ["--ro-bind", str(path), f"/tmp/matplotlib/{path.name}"]
     named = {"HOME": HOME, "USER": "sandbox", "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
     for name, value in {**named, **RUNS_WITH, "MPLCONFIGDIR": "/tmp/matplotlib"}.items():
         words += ["--setenv", name, value]
