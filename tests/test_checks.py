@@ -11,6 +11,8 @@ import math
 import pkgutil
 import random
 import signal
+import subprocess
+import sys
 import time
 import types
 
@@ -745,6 +747,35 @@ def test_the_clearest_difference_is_shown_with_the_captions_and_lists():
 
     said = EXERCISES["lesson_11.word_numbers"].problem(word_numbers)
     assert "captions = ['a " in said
+
+
+def test_a_mistake_is_named_beside_sizes_that_do_not_fit():
+    """An answer for pictures alone, and mistaken there too: both is said."""
+
+    def add_noise(schedule, x_0, t, noise):
+        share = schedule.alpha_bars[t].float().reshape(-1, 1, 1, 1)
+        return share * x_0 + (1 - share) * noise
+
+    said = EXERCISES["lesson_01.add_noise"].problem(add_noise)
+    assert said.startswith("Two things seem wrong. Its standard deviation at t = 500")
+    assert said.endswith("the shape is [5, 1, 5, 2], but [5, 2] was expected.")
+
+
+def test_the_time_of_an_answer_is_not_spent_on_imports():
+    """Whatever is asked of it: PyTorch imports sympy for some of its functions at the first call,
+    and that may take longer than an answer has."""
+    code = """
+import sys
+from cfd_course.checks import lesson_01 as check
+
+def add_noise(schedule, x_0, t, noise):
+    return x_0.copy_(noise)
+
+(first, *_) = check.add_noise.outcomes(add_noise)
+print(first["changed"], "sympy" in sys.modules)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "['x_0'] False\n"
 
 
 def test_the_lesson_of_an_exercise_is_that_of_its_module():
