@@ -94,7 +94,48 @@ def digit_inpainting(found: dict) -> str:
     return table(head, rows)
 
 
+def emoji(found: dict) -> str:
+    """Of the drawn emoji."""
+    rows = [
+        [pairs["scale"], percent(pairs), f"{pairs['hands'] / pairs['of']:.0%}", percent(names)]
+        + [percent(family), percent(phrases), pairs["nearest"]]
+        for pairs, names, family, phrases in zip(
+            *(found[key] for key in ("pairs", "names", "family", "phrases")), strict=True
+        )
+    ]
+    real = found["real"]
+    hands = f"{real['pairs']['hands'] / real['pairs']['of']:.0%}"
+    rows.append(["real ones", percent(real["pairs"]), hands, percent(real["names"])])
+    rows[-1] += [percent(real["family"]), "", ""]
+    head = ["scale", "held-out pairs of name and hand", "the hand", "held-out names"]
+    return table([*head, "people in skin tones", "own words", "nearest training picture"], rows)
+
+
+def emoji_enlarger(found: dict) -> str:
+    """Of the enlarged emoji."""
+    rows = [["bicubic", middle(found["bicubic"]), "", ""]]
+    for row in found["rows"]:
+        rows.append([row["name"], *(middle(row[k]) for k in ("one", "gain_of_one"))])
+        rows[-1].append(middle(row["gain_of_mean"]))
+    head = ["route", "one sample, dB", "above bicubic, dB", "mean of 8 above bicubic, dB"]
+    return table(head, rows)
+
+
+def emoji_mender(found: dict) -> str:
+    """Of the mended emoji."""
+    rows = [["as they are", "", "", percent(found["whole"])]]
+    for row in found["rows"]:
+        gains = [middle(row[k]) if k in row else "" for k in ("gain_of_one", "gain_of_mean")]
+        rows.append([row["name"], *gains, percent(row)])
+    rows.append(["faces, other words", "", "", percent(found["other_words"])])
+    head = ["filled", "one sample above biharmonic, dB", "mean of 8 above biharmonic, dB"]
+    return table([*head, "named by the judge"], rows)
+
+
 TABLES = {
+    "emoji": emoji,
+    "emoji-enlarger": emoji_enlarger,
+    "emoji-mender": emoji_mender,
     "digits": digits,
     "text-to-image": text_to_image,
     "super-resolution": super_resolution,
