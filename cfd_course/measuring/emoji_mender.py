@@ -17,7 +17,7 @@ from ..pipelines.emoji_mender import SIZE
 from ..sampling import last, repaint
 from .common import SAMPLES, Part, mean, share
 
-COUNT = 100  # held-out pictures
+COUNT = 60  # held-out pictures
 FACES = (
     "crying-face",
     "smiling-face-with-sunglasses",
