@@ -178,12 +178,16 @@ def draw(
     model: Annotated[
         str | None, typer.Option(help="A shipped checkpoint, or one of your own.")
     ] = None,
+    hand: Annotated[
+        str | None, typer.Option(help="Draw an emoji, from any words, in this artist's hand: noto.")
+    ] = None,
 ) -> None:
     """Draw what a caption says, 256 pixels wide; or handwritten digits side by side."""
     from PIL import Image
 
     from .pictures import as_image
     from .pipelines import Artist
+    from .pipelines.emoji import EmojiArtist
 
     _check_out(out)
     digits = text.replace(" ", "")
@@ -192,17 +196,19 @@ def draw(
             'TEXT should be a caption such as "a small red star", or digits such as "3 1 4", but '
             "nothing came."
         )
-    asks_digits = set(digits) <= set("0123456789")
+    asks_digits = hand is None and set(digits) <= set("0123456789")
+    kind = "digits" if asks_digits else "text-to-image"
     drawer = _load(
-        model or ("digits" if asks_digits else "text-to-image"),
-        Artist,
-        f"draws {'digits' if asks_digits else 'captions'}",
+        model or ("emoji" if hand else kind),
+        EmojiArtist if hand else Artist,
+        f"draws {'emoji' if hand else 'digits' if asks_digits else 'captions'}",
     )
     asked = [int(digit) for digit in digits] if asks_digits else text
     settings = {} if scale is None else {"scale": scale}
+    settings |= {} if hand is None else {"hand": hand, "size": 128}
     pictures = drawer.draw(asked, steps=steps, seed=seed, progress=_bar(steps), **settings)
     row = as_image(pictures.permute(1, 2, 0, 3).flatten(2))  # side by side
-    factor = 112 // 28 if asks_digits else 256 // 32
+    factor = 112 // 28 if asks_digits else 256 // row.height
     row = row.resize((factor * row.width, factor * row.height), Image.Resampling.NEAREST)
     _write(row, out)
 

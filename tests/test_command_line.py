@@ -148,6 +148,16 @@ def test_draw_writes_the_picture_that_the_network_draws(run, small):
     assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
 
 
+def test_draw_draws_an_emoji_in_a_hand(run, model, tmp_path):
+    file = model("emoji")
+    done = run("draw", "a cute puppy", "out.png", "--hand", "blob", "--steps", 2, "--model", file)
+    assert done.exit_code == 0, done.output
+    with Image.open(tmp_path / "out.png") as picture:
+        assert picture.size == (256, 256)
+    done = run("draw", "a cute puppy", "out.png", "--hand", "picasso", "--model", file)
+    assert done.exit_code == 1 and "hand should be one of noto" in " ".join(done.output.split())
+
+
 def test_draw_reads_a_caption(run, model):
     path = model("text-to-image")
     result = run("draw", CAPTION, "a.png", "--model", path, "--steps", 2, "--scale", 1)
