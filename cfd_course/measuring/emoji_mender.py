@@ -40,7 +40,7 @@ def parts(data: Path | None, model: str = "emoji-mender", count: int = COUNT) ->
     real = pictures[rows] / 127.5 - 1
     said = [names[row].replace("-", " ") for row in rows]
     by = [HANDS[hands[row]] for row in rows]
-    hole = box_holes(len(rows), SIZE, SIZE // 2, source)
+    hole = box_holes(COUNT, SIZE, SIZE // 2, source)[: len(rows)]
     judge = load("emoji-judge")
 
     def decibels(drawn: Tensor) -> list[float]:
