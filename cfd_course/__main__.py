@@ -197,12 +197,12 @@ def draw(
             "nothing came."
         )
     asks_digits = hand is None and set(digits) <= set("0123456789")
-    kind = "digits" if asks_digits else "text-to-image"
-    drawer = _load(
-        model or ("emoji" if hand else kind),
-        EmojiArtist if hand else Artist,
-        f"draws {'emoji' if hand else 'digits' if asks_digits else 'captions'}",
-    )
+    if hand is not None:
+        drawer = _load(model or "emoji", EmojiArtist, "draws emoji")
+    elif asks_digits:
+        drawer = _load(model or "digits", Artist, "draws digits")
+    else:
+        drawer = _load(model or "text-to-image", Artist, "draws captions")
     asked = [int(digit) for digit in digits] if asks_digits else text
     settings = {} if scale is None else {"scale": scale}
     settings |= {} if hand is None else {"hand": hand, "size": 128}

@@ -290,13 +290,25 @@ class Unet(nn.Module):
             tokens, mask = with_null_token(condition.tokens.to(self.null_token), *told)
             # A weight of zero hides every number, but not a NaN or infinity left in the padding.
             tokens = tokens.masked_fill(~mask[..., None], 0)
-        h, features = x_t, None
+        seen = None
         if self.condition_channels:
             seen = with_null_image(condition.image.to(x_t), condition.present, self.null_image)
-            if self.inject == "input":
-                h = torch.cat([h, seen], dim=1)
-            else:
-                features = self.condition_features(seen)
+        return self.body(x_t, t, seen, tokens, mask)
+
+    def body(
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        seen: Tensor | None,
+        tokens: Tensor | None,
+        mask: Tensor | None,
+    ) -> Tensor:
+        """forward without its checks, once absence has its null. seen: from with_null_image."""
+        h, features = x_t, None
+        if seen is not None and self.inject == "input":
+            h = torch.cat([h, seen], dim=1)
+        elif seen is not None:
+            features = self.condition_features(seen)
         h = self.conv_in(F.pixel_unshuffle(h, self.patch))
         embedding = self.embed(t, tokens, mask)
         h, skips = self.encode(h, embedding, tokens, mask, features)

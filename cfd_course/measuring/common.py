@@ -5,10 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..datasets.photos import photos
-from ..metrics import proportion_interval
+from ..metrics import proportion_interval, psnr
 from ..pictures import shrink, stored
 
 Part = tuple[str, Callable[[], dict]]
@@ -37,6 +38,15 @@ def mean(values: list[float]) -> dict:
         "mean": round(middle, 3),
         "interval": [round(middle - margin, 3), round(middle + margin, 3)],
     }
+
+
+def decibels(drawn: Tensor, real: Tensor, where: Tensor | None = None) -> list[float]:
+    """Peak signal to noise of each picture [B, C, H, W] in [-1, 1], over all colours; where: [B, 1,
+    H, W], bool, the pixels that count, all if None."""
+    where = torch.ones_like(real[:, :1], dtype=torch.bool) if where is None else where
+    squares = ((drawn.clamp(-1, 1) - real).square() * where).sum(dim=(1, 2, 3))
+    errors = squares / (real.shape[1] * where.sum(dim=(1, 2, 3)))
+    return [round(psnr(error * 127.5**2), 3) for error in errors.tolist()]
 
 
 def photos_of(data: Path | None, least: int) -> list[Tensor]:

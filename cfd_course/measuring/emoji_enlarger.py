@@ -5,12 +5,11 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from ..datasets.emoji import emoji
 from ..pictures import bicubic, shrink, stored
 from ..pipelines import load
-from .common import SAMPLES, Part, mean
+from .common import SAMPLES, Part, decibels, mean
 
 COUNT = 100  # held-out pictures
 ROUTES = ("emoji-enlarger", "emoji-enlarger-levels", "emoji-enlarger-attention")
@@ -24,18 +23,14 @@ def parts(data: Path | None, count: int = COUNT) -> Iterator[Part]:
     real = pictures[rows] / 127.5 - 1
     low = stored(shrink(real))
 
-    def decibels(drawn: Tensor) -> list[float]:
-        error = (drawn.clamp(-1, 1) - real).square().mean(dim=(1, 2, 3))
-        return [round(x, 3) for x in (10 * torch.log10(4 / error)).tolist()]
-
     def plain() -> dict:
-        return {"bicubic": decibels(bicubic(low))}
+        return {"bicubic": decibels(bicubic(low), real)}
 
     def measure(name: str) -> dict:
         enlarger = load(name)
         # The seeds of one call differ by 1 from picture to picture.
         samples = [enlarger.enlarge(low, seed=1000 * number) for number in range(SAMPLES)]
-        return {"one": decibels(samples[0]), "mean": decibels(sum(samples) / SAMPLES)}
+        return {"one": decibels(samples[0], real), "mean": decibels(sum(samples) / SAMPLES, real)}
 
     yield "bicubic", plain
     for name in ROUTES:

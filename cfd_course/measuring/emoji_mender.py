@@ -15,7 +15,7 @@ from ..pipelines import load, start_noise
 from ..pipelines.emoji_judge import labels
 from ..pipelines.emoji_mender import SIZE
 from ..sampling import last, repaint
-from .common import SAMPLES, Part, mean, share
+from .common import SAMPLES, Part, decibels, mean, share
 
 COUNT = 60  # held-out pictures
 FACES = (
@@ -43,11 +43,6 @@ def parts(data: Path | None, model: str = "emoji-mender", count: int = COUNT) ->
     hole = box_holes(COUNT, SIZE, SIZE // 2, source)[: len(rows)]
     judge = load("emoji-judge")
 
-    def decibels(drawn: Tensor) -> list[float]:
-        """In the hole."""
-        error = ((drawn - real).square() * hole).sum((1, 2, 3)) / (3 * hole.sum((1, 2, 3)))
-        return [round(x, 3) for x in (10 * torch.log10(4 / error)).tolist()]
-
     def named(drawn: Tensor, wanted: Sequence[str]) -> dict:
         return share(judge(drawn)[0].argmax(1) == labels(wanted)[0])
 
@@ -56,13 +51,13 @@ def parts(data: Path | None, model: str = "emoji-mender", count: int = COUNT) ->
 
     def smooth() -> dict:
         filled = biharmonic_fill(real, hole).clamp(-1, 1)
-        return {"decibels": decibels(filled), **read(filled)}
+        return {"decibels": decibels(filled, real, hole), **read(filled)}
 
     def measure(words, hand) -> dict:
         mender = load(model)
         samples = [mender.fill(real, hole, words, hand, seed=1000 * n) for n in range(SAMPLES)]
-        means = decibels(sum(samples) / SAMPLES)
-        return {"decibels": decibels(samples[0]), "of mean": means, **read(samples[0])}
+        means = decibels(sum(samples) / SAMPLES, real, hole)
+        return {"decibels": decibels(samples[0], real, hole), "of mean": means, **read(samples[0])}
 
     def repainted() -> dict:
         """By the drawing network, which was never told of holes, with as many calls."""
@@ -79,7 +74,7 @@ def parts(data: Path | None, model: str = "emoji-mender", count: int = COUNT) ->
             generator=torch.Generator().manual_seed(0),
         )
         filled = last(steps).clamp(-1, 1)
-        return {"decibels": decibels(filled), **read(filled)}
+        return {"decibels": decibels(filled, real, hole), **read(filled)}
 
     def other_words() -> dict:
         seen, known, whose = emoji("train", SIZE)

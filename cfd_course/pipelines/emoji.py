@@ -1,7 +1,7 @@
 """Emoji, drawn from anybody's own words in one of five hands."""
 
 from collections.abc import Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -60,7 +60,13 @@ def emoji_condition(captions: Sequence[str], hand: str | Sequence[str] = HANDS[0
     for each in hands:
         wanted = f"be one of {', '.join(HANDS)}"
         expect.that(each in HANDS, "hand", wanted, expect.describe(each))
-    return word_pieces([*map(spell_out, captions)], [(HANDS.index(h) + 1,) for h in hands])
+    return told(captions, hands)
+
+
+def told(captions: Sequence[str], hands: Sequence[str | None]) -> Condition:
+    """What is said about pictures: words, "" for none, and one of HANDS, None for any."""
+    before = [() if hand is None else (HANDS.index(hand) + 1,) for hand in hands]
+    return word_pieces([*map(spell_out, captions)], before)
 
 
 def batches(recipe: dict, data: Path | None):
@@ -137,6 +143,11 @@ class EmojiArtist(Artist):
         drawn = super().draw(asked, *settings, seed=seed, **told)
         if size == SIZE:
             return drawn
-        from . import load  # which knows this module, so not before it is asked for
+        return self.enlarger.enlarge(drawn.clamp(-1, 1), seed=seed)
 
-        return load("emoji-enlarger").enlarge(drawn.clamp(-1, 1), seed=seed)
+    @cached_property
+    def enlarger(self):
+        """The network "emoji-enlarger", read once, when it is first asked for."""
+        from . import load  # which knows this module
+
+        return load("emoji-enlarger")

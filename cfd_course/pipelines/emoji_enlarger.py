@@ -13,20 +13,15 @@ from ..sampling import dpm_solver, last
 from ..schedule import NoiseSchedule
 from .drawing import Progress, build_schedule, build_unet, start_noise
 from .emoji import loader
-from .photo import with_network
+from .photo import RECIPE as PHOTO
+from .photo import by_attention, with_network
 
-SIZE = 64  # pixels, of the pictures that it is trained on
 STEPS = 5  # of the sampler
 
-RECIPE = {
-    "network": {"channels": [48, 64, 96], "attention": [], "patch": 2, "condition_channels": 4},
-    "velocity": True,
+RECIPE = {  # the network of the photos
+    **with_network(PHOTO, condition_channels=4),
     "target": "velocity",
-    "schedule_steps": 1000,
     "batch": 128,
-    "learning_rate": 1e-3,
-    "drop": 0.1,
-    "decay": 0.9995,
     "workers": 2,
     "steps": 8_000,
 }
@@ -34,10 +29,7 @@ RECIPES = {
     "emoji-enlarger": RECIPE,
     # The other two routes for the small picture, trained alike.
     "emoji-enlarger-levels": with_network(RECIPE, inject="levels"),
-    "emoji-enlarger-attention": {
-        **with_network(RECIPE, condition_channels=0, attention=[2], token_channels=96, placed=True),
-        "patch_tokens": 4,
-    },
+    "emoji-enlarger-attention": by_attention(RECIPE),
 }
 
 # The network draws this times what the bicubic picture lacks: about as varied as its noise.
@@ -76,7 +68,7 @@ def _prepare(pictures: Tensor, names: list[str], hands: list[str]) -> tuple[Tens
 
 def batches(recipe: dict, data: Path | None):
     """The emoji of the training split, made small."""
-    return loader(recipe, SIZE, _prepare)
+    return loader(recipe, recipe["size"], _prepare)
 
 
 def pipeline(network: nn.Module, recipe: dict) -> "Enlarger":

@@ -11,14 +11,13 @@ from .. import expect
 from ..checkpoints import load_checkpoint
 from ..conditions import Condition
 from ..datasets import data_path
-from ..datasets.emoji import HANDS, spell_out
+from ..datasets.emoji import HANDS
 from ..sampling import dpm_solver, last
 from ..schedule import NoiseSchedule
 from ..unet import ask
-from ..words import word_pieces
 from . import emoji
 from .drawing import Progress, build_schedule, start_noise
-from .emoji import SIZE, caption, loader
+from .emoji import SIZE, caption, loader, told
 from .inpainting import holes_and_halves, with_hole
 from .photo import with_network
 
@@ -48,15 +47,6 @@ def begin(network: nn.Module) -> None:
         own[name][tuple(map(slice, value.shape))] = value
     own["network.null_image"].zero_()
     network.load_state_dict(own)
-
-
-def told(captions: Sequence[str], hands: Sequence[str | None]) -> Condition:
-    """What is said about the pictures: words, "" for none, and a hand, None for any."""
-    for hand in hands:
-        wanted = f"be None or one of {', '.join(HANDS)}"
-        expect.that(hand is None or hand in HANDS, "hand", wanted, expect.describe(hand))
-    before = [() if hand is None else (HANDS.index(hand) + 1,) for hand in hands]
-    return word_pieces([*map(spell_out, captions)], before)
 
 
 def to_mend(pictures: Tensor, names: list[str], hands: list[str]) -> tuple[Tensor, Condition]:
@@ -116,6 +106,9 @@ class EmojiMender:
         for name, each in (("words", said), ("hand", by)):
             came = f"{len(each)} for {count}"
             expect.that(len(each) == count, name, "be one for each of the pictures", came)
+        for each in by:
+            wanted = f"be None or one of {', '.join(HANDS)}"
+            expect.that(each is None or each in HANDS, "hand", wanted, expect.describe(each))
         both = replace(told(said, by), image=with_hole(known, hole).image)
         silent = replace(both, mask=torch.zeros_like(both.mask))
         asked = [(scale - words_scale, silent), (words_scale, both)]

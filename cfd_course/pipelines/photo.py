@@ -38,6 +38,13 @@ def with_network(recipe: dict, **settings) -> dict:
     return {**recipe, "network": {**recipe["network"], **settings}}
 
 
+def by_attention(recipe: dict) -> dict:
+    """The recipe with the condition's picture attended to."""
+    settings = {"condition_channels": 0, "attention": [2], "token_channels": 96, "placed": True}
+    channels = recipe["network"]["condition_channels"]
+    return {**with_network(recipe, **settings), "patch_tokens": channels}
+
+
 def photo_batches(recipe: dict, data: Path | None, prepare):
     """Pieces of the photos in the folder `data`, as `prepare` makes (x_0, condition) of them."""
     if data is None:

@@ -27,6 +27,7 @@ from .photo import (
     PHOTO_STEPS,
     RECIPE,
     as_pictures,
+    by_attention,
     calls,
     draw_what_lacks,
     estimate,
@@ -46,10 +47,7 @@ RECIPES = {
     # The three routes for the condition, trained alike.
     "super-resolution-input": SHORT,
     "super-resolution-levels": with_network(SHORT, inject="levels"),
-    "super-resolution-attention": {
-        **with_network(SHORT, condition_channels=0, attention=[2], token_channels=96, placed=True),
-        "patch_tokens": 3,
-    },
+    "super-resolution-attention": by_attention(SHORT),
 }
 
 # The network of super-resolution draws GAIN times what the bicubic picture lacks: as varied as its

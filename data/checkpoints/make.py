@@ -65,21 +65,6 @@ class Told:  # a Condition without checks
 emoji_enlarger.Condition = Told
 
 
-def forward(net, x_t, t, seen, tokens, mask):
-    """Unet.forward"""
-    h, features = x_t, None
-    if seen is not None and net.inject == "input":
-        h = torch.cat([h, seen], dim=1)
-    elif seen is not None:
-        features = net.condition_features(seen)
-    h = net.conv_in(F.pixel_unshuffle(h, net.patch))
-    embedding = net.embed(t, tokens, mask)
-    h, skips = net.encode(h, embedding, tokens, mask, features)
-    h = net.middle_2(net.middle_1(h, embedding), embedding)
-    h = net.decode(h, skips, embedding, tokens, mask)
-    return F.pixel_shuffle(net.conv_out(F.silu(net.norm_out(h))), net.patch)
-
-
 def velocity(network, run, x_t, t, image, tokens, mask, present):
     """The answer of Velocity(Unet) or Velocity(PatchTokens(Unet)) before it is made into noise.
     image: or None; tokens: numbers, or None."""
@@ -217,14 +202,14 @@ def main(name, seconds, out):
         torch.cuda.synchronize()
         return (time.time() - start) / 40
 
-    graph = recorded(forward)
+    graph = recorded(unet.Unet.body)
     each = speed(graph)
     print(
         name, "plain graph, seconds a step", round(each, 5), round(time.time() - began), flush=True
     )
     if os.environ.get("COMPILE", "1") == "1":
         try:
-            faster = recorded(torch.compile(forward, dynamic=False))
+            faster = recorded(torch.compile(unet.Unet.body, dynamic=False))
             quick = speed(faster)
             print(name, "compiled", round(quick, 5), round(time.time() - began), flush=True)
             if quick < each:
