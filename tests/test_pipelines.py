@@ -48,7 +48,6 @@ from cfd_course.pipelines import (
     emoji_enlarger,
     emoji_judge,
     emoji_mender,
-    inpainting,
     load,
     start_noise,
     to_enlarge,
@@ -520,7 +519,6 @@ def test_seeds_reproduce_an_enlarged_picture(plain_scaler):
         plain_scaler.enlarge(low, steps=4, seed=4),
         plain_scaler.enlarge(low, steps=4, seed=3, scale=3),
         plain_scaler.enlarge(low, steps=4, seed=3, project=False),
-        plain_scaler.enlarge(low, steps=4, seed=3, noise_scaling=1.1),
     ):
         assert (other - large).abs().max() > 1e-2
 
@@ -554,23 +552,6 @@ def test_a_network_that_lacks_nothing_gives_the_bicubic_picture():
     torch.testing.assert_close(found, bicubic(low).clamp(-1, 1), atol=1e-3, rtol=0)
 
 
-def test_noise_scaling_leaves_a_share_of_the_noise():
-    """What is left of the noise in the only guess of a run of one step."""
-    scaler = Scaler(told_by_a_picture("input", 3), SCHEDULE, size=16)
-    scaler.tiled.network = lambda x_t, t, condition: x_t
-    low, (first, more) = photo(4, 4), (1.0, 1.001)
-    found = [
-        scaler.enlarge(low, project=False, steps=1, noise_scaling=scaling)
-        for scaling in (first, more)
-    ]
-    alpha_bar = float(SCHEDULE.alpha_bars[-1])
-    share = (1 - (1 - alpha_bar) ** 0.5 / more) - (1 - (1 - alpha_bar) ** 0.5)
-    wanted = found[0] + start_noise(1, (3, 16, 16)) * share / alpha_bar**0.5 / GAIN
-    inside = (found[0].abs() < 0.5) & (wanted.abs() < 0.9)
-    assert inside.float().mean() > 0.5
-    torch.testing.assert_close(found[1][inside], wanted[inside], atol=1e-4, rtol=0)
-
-
 def test_a_network_relative_to_the_detail_there_is_draws_in_units_of_it():
     """One that sees x_0 = 1 everywhere adds as much as the detail of the small photo is strong."""
 
@@ -579,7 +560,7 @@ def test_a_network_relative_to_the_detail_there_is_draws_in_units_of_it():
 
     low = 0.5 * photo(4, 4)
     scaler = Scaler(network, SCHEDULE, 16, coarse_and_detail)
-    large = scaler.enlarge(low, steps=4, project=False, noise_scaling=1)
+    large = scaler.enlarge(low, steps=4, project=False)
     _, power = known_detail(low, torch.zeros(1, 1, 4, 4, dtype=torch.bool), window=3)
     contrast = (power + 0.02**2).sqrt()
     contrast = F.interpolate(contrast, scale_factor=4, mode="bilinear")
@@ -634,7 +615,6 @@ def test_progress_sees_every_step(plain_scaler):
         ({"steps": 0}, "steps should be at least 1"),
         ({"steps": 101}, "steps should be in 1..100"),
         ({"seed": -1}, "seed should be in 0.."),
-        ({"noise_scaling": 0}, "noise_scaling should be in 0.5..2"),
     ],
 )
 def test_a_scaler_refuses(plain_scaler, settings, words):
@@ -871,7 +851,7 @@ def test_the_network_sees_the_hole_as_in_training():
     assert torch.equal(condition.image, with_hole(pictures, mask).image)
 
 
-def test_a_network_relative_to_the_detail_draws_in_units_of_it(monkeypatch):
+def test_a_network_relative_to_the_detail_draws_in_units_of_it():
     """One that sees x_0 = 1 everywhere adds as much as the detail around the hole is strong."""
 
     def network(x_t, t, condition):
@@ -880,30 +860,12 @@ def test_a_network_relative_to_the_detail_draws_in_units_of_it(monkeypatch):
 
     pictures, mask = 0.2 * photo(16, 16), hole((16, 16), slice(3, 9), slice(5, 11))
     mender = Mender(network, SCHEDULE, 3, 16, with_hole_and_detail)
-    monkeypatch.setattr(inpainting, "HOLE_NOISE_SCALING", 1)
     filled = mender.fill(pictures, mask, steps=4)
     contrast = (known_detail(pictures, mask)[1] + 0.01**2).sqrt()
     smooth, sloping = smooth_fill(pictures, mask), biharmonic_fill(pictures, mask)
     apart = ((sloping - smooth) / contrast).clamp(-1.5, 1.5)
     expected = torch.where(mask, smooth + contrast * (apart + 1), pictures)
     torch.testing.assert_close(filled, expected, atol=1e-3, rtol=0)
-
-
-def test_the_grey_part_of_the_noise_is_scaled_for_photos(monkeypatch):
-    """In a run of one step, what is left of the noise is seen in the filling."""
-    pictures, mask = 0.1 * photo(16, 16), hole((16, 16), slice(6, 9), slice(5, 8))
-    mender = Mender(lambda x_t, t, _: x_t, SCHEDULE, 3, 16, with_hole_and_detail)
-    found = []
-    for scaling in (1, 1.02):
-        monkeypatch.setattr(inpainting, "HOLE_NOISE_SCALING", scaling)
-        found.append(mender.fill(pictures, mask, steps=1))
-    contrast = (known_detail(pictures, mask)[1] + 0.01**2).sqrt()
-    alpha_bar = float(SCHEDULE.alpha_bars[-1])
-    share = (1 - alpha_bar) ** 0.5 * (1 - 1 / 1.02) / alpha_bar**0.5
-    wanted = found[0] + contrast * share * start_noise(1, (3, 16, 16)).mean(1, keepdim=True)
-    inside = mask & (found[0].abs() < 0.8) & (wanted.abs() < 0.8)
-    assert inside.sum() > 1.5 * mask.sum() and (found[1] - found[0])[inside].abs().max() > 0.02
-    torch.testing.assert_close(found[1][inside], wanted[inside], atol=1e-4, rtol=0)
 
 
 def test_digits_are_filled():

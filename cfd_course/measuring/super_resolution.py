@@ -19,7 +19,6 @@ COMPARED = {
     "levels": ("super-resolution-levels", {}),
     "attention": ("super-resolution-attention", {}),
     "without projection": ("super-resolution", {"project": False}),
-    "without noise scaling": ("super-resolution", {"noise_scaling": 1.0}),
     "scale 0": ("super-resolution", {"scale": 0.0}),
     "scale 1.5": ("super-resolution", {"scale": 1.5}),
     "scale 2": ("super-resolution", {"scale": 2.0}),

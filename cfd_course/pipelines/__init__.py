@@ -38,13 +38,12 @@ from .digit_judge import DigitJudge
 from .drawing import Artist, Progress, build_schedule, start_noise
 from .inpainting import HOLE_GAIN, Mender, to_fill, with_hole, with_hole_and_detail
 from .photo import PHOTO_STEPS
-from .super_resolution import GAIN, NOISE_SCALING, Scaler, coarse_and_detail, to_enlarge
+from .super_resolution import GAIN, Scaler, coarse_and_detail, to_enlarge
 
 __all__ = [
     "APPLICATIONS",
     "GAIN",
     "HOLE_GAIN",
-    "NOISE_SCALING",
     "PHOTO_STEPS",
     "RECIPES",
     "Artist",

@@ -53,7 +53,7 @@ RECIPES = {
     }
 }
 
-# Numbers that were chosen, not derived. The shipped networks were trained with all but the last;
+# Numbers that were chosen, not derived. The shipped networks were trained with them;
 # data/results/inpainting.json and digit-inpainting.json are measured with all of them.
 #
 # HOLE_GAIN: digits. The network draws this times what the smooth filling lacks, so that it is about
@@ -64,14 +64,10 @@ RECIPES = {
 # FURTHEST: photos. The biharmonic filling is no further from the smooth one than so many contrasts:
 #   slopes that are carried on far from the border shoot out.
 # USUAL: photos. Minus the logarithm of a usual contrast, so that the plane of it is about 0.
-# HOLE_NOISE_SCALING: photos. See NOISE_SCALING; of the grey part of the noise only, for in a hole
-#   what it adds to the colours is confetti. On 50 photos of the training set samples then have the
-#   power of the real ones.
 HOLE_GAIN = 2.0
 FAINTEST = 0.01
 FURTHEST = 1.5
 USUAL = 2.5
-HOLE_NOISE_SCALING = 1.004
 
 
 def with_hole(pictures: Tensor, mask: Tensor) -> Condition:
@@ -289,7 +285,6 @@ class Mender:
         return Job(row, wanted, known, gap, paste)
 
     def _sample(self, known, hole, x_T, scale, steps, progress) -> Tensor:
-        less = 1 - 1 / HOLE_NOISE_SCALING if self.tell is with_hole_and_detail else 0
         return draw_what_lacks(
             self.tiled,
             self.schedule,
@@ -299,7 +294,6 @@ class Mender:
             scale=scale,
             steps=steps,
             progress=progress,
-            soften=lambda noise: noise - less * noise.mean(dim=1, keepdim=True),
         )
 
 

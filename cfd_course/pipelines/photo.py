@@ -68,7 +68,6 @@ def draw_what_lacks(
     scale: float,
     steps: int,
     progress: Progress,
-    soften: Callable[[Tensor], Tensor] = lambda noise: noise,
 ) -> Tensor:
     """Pictures [B, C, H, W] in [-1, 1], of which the network draws `gain` times what the plain ones
     lack, that are the condition's first planes. mend: puts every guess of the pictures right where
@@ -78,8 +77,7 @@ def draw_what_lacks(
     def mended(x_0: Tensor) -> Tensor:
         return gain * (mend((plain + x_0 / gain).clamp(-1, 1)) - plain)
 
-    guided = guide(tiled, condition, scale)
-    sampler = dpm_solver(lambda x_t, t: soften(guided(x_t, t)), schedule, x_T, steps, mended)
+    sampler = dpm_solver(guide(tiled, condition, scale), schedule, x_T, steps, mended)
     return (plain + last(iter(progress(sampler))) / gain).clamp(-1, 1)
 
 

@@ -54,13 +54,6 @@ RECIPES = {
 # noise, where the lack itself is much smaller. Li et al., "SRDiff" (2022), section 3.2.
 GAIN = 8.0
 
-# Errors of the guesses add up over the steps, and the samples come out too much alike. Taking away
-# a little less noise than was predicted makes up for it: Ning et al., "Elucidating the Exposure
-# Bias in Diffusion Models" (2024), "epsilon scaling". Chosen between what photos of the training
-# set ask for, which is more, and the photos of scikit-image, which is none.
-NOISE_SCALING = 1.0015
-
-
 # Between two and three steps of 8 bits: or the grain of a flat sky would count as detail.
 FAINTEST = 0.02
 
@@ -128,19 +121,16 @@ class Scaler:
         steps: int = PHOTO_STEPS,
         seed: int = 0,
         project: bool = True,
-        noise_scaling: float = NOISE_SCALING,
         progress: Progress = iter,
     ) -> Tensor | Image.Image:
         """A photo of four times the height and width, of the kind that came: a tensor [B, 3, h, w]
         in [-1, 1], or a PIL image. Another seed, other details.
 
-        project: keep every guess in agreement with the photo, see back_project. noise_scaling: what
-        the predicted noise is divided by; the larger, the more detail, and at last grain.
+        project: keep every guess in agreement with the photo, see back_project.
         """
         if isinstance(photo, Image.Image):
-            return self._image(photo, scale, steps, seed, project, noise_scaling, progress)
+            return self._image(photo, scale, steps, seed, project, progress)
         low = as_pictures(photo)
-        expect.number("noise_scaling", noise_scaling, 0.5, 2)
         height, width = (self.factor * side for side in low.shape[2:])
         margin = [self.tiled.padding(side) // self.factor for side in (height, width)]
         low = F.pad(low, (0, margin[1], 0, margin[0]), mode="replicate")
@@ -153,7 +143,6 @@ class Scaler:
             scale=scale,
             steps=steps,
             progress=progress,
-            soften=lambda noise: noise / noise_scaling,
         )
         return large[..., :height, :width].to(photo)
 
