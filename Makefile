@@ -1,6 +1,7 @@
 # make lab    open the course in JupyterLab
 # make test   check everything, notebooks included; make test TESTS=tests/test_words.py a part of it
 # make reset LESSON=03_building_the_unet    start one lesson over (your copy of it is overwritten)
+# make site    build the course as pages to read, in build/site/_build/html
 # make notebooks    run the reference notebooks again and save their outputs (for maintainers)
 
 # The first Python that is new enough; `make lab PYTHON=...` names another.
@@ -15,7 +16,7 @@ UV := $(shell command -v uv 2>/dev/null || true)
 INSTALL := $(if $(UV),$(UV) pip install --python $(BIN)/python,$(BIN)/python -m pip install) \
 	--constraint constraints.txt --editable
 
-.PHONY: lab test reset notebooks
+.PHONY: lab test reset site notebooks
 .DELETE_ON_ERROR:
 
 lab: .venv/learner
@@ -31,6 +32,9 @@ reset: .venv/learner
 	@test -n "$(LESSON)" || { echo "Say which lesson: make reset LESSON=01_forward_noising"; exit 1; }
 	$(BIN)/python -m cfd_course copies --to my_course --only "$(LESSON)" --force
 
+site: .venv/tester
+	$(BIN)/python docs/site/make.py
+
 notebooks: .venv/tester
 	$(BIN)/python -m tests.execute_notebooks
 
@@ -41,7 +45,7 @@ notebooks: .venv/tester
 	@touch $@
 
 .venv/tester: .venv/learner
-	$(INSTALL) ".[test,teach]"
+	$(INSTALL) ".[test,teach,site]"
 	@touch $@
 
 .venv/bin/python:

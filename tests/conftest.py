@@ -1,5 +1,7 @@
 """What several test files share."""
 
+import shutil
+
 import pytest
 import torch
 from torch import nn
@@ -7,6 +9,17 @@ from torch import nn
 from cfd_course import NoiseSchedule, Unet
 
 torch.set_num_threads(2)
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+FLAGS = [
+    "--no-sandbox",  # it is not to be had as root, as which CI runs; only our own pages are opened
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 def small_network(seed: int = 0, width: int = 8) -> Unet:
@@ -40,3 +53,24 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """A page of headless Chromium."""
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        pytest.skip(f"no browser was found: install one of {', '.join(BROWSERS)}")
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is missing: install the extra test"
+    )
+    with playwright.sync_playwright() as driver:
+        context = driver.chromium.launch_persistent_context(
+            tmp_path_factory.mktemp("browser"),
+            executable_path=browser,
+            headless=True,
+            args=FLAGS,
+            viewport={"width": 1200, "height": 900},
+        )
+        yield context.pages[0]
+        context.close()

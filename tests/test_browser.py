@@ -3,7 +3,6 @@ and sees the picture change."""
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -19,40 +18,9 @@ from nbformat.v4 import new_code_cell, new_notebook
 from cfd_course.classroom import lessons, without_solutions
 from tests.execute_notebooks import METADATA
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-FLAGS = [
-    "--no-sandbox",  # it is not to be had as root, as which CI runs; only our own pages are opened
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 READY = "Python 3 (ipykernel) | Idle"  # in the status bar; without a kernel it says "No Kernel"
 PICTURE = ".jp-OutputArea-output img"
 SLIDER = ".jp-OutputArea-output .widget-slider .noUi-handle"
-
-
-@pytest.fixture(scope="module")
-def page(tmp_path_factory):
-    """A page of headless Chromium."""
-    browser = next(filter(None, map(shutil.which, NAMES)), None)
-    if browser is None:
-        pytest.skip(f"no browser was found: install one of {', '.join(NAMES)}")
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="playwright is missing: install the extra test"
-    )
-    with playwright.sync_playwright() as driver:
-        context = driver.chromium.launch_persistent_context(
-            tmp_path_factory.mktemp("browser"),
-            executable_path=browser,
-            headless=True,
-            args=FLAGS,
-            viewport={"width": 1200, "height": 900},
-        )
-        yield context.pages[0]
-        context.close()
 
 
 @pytest.fixture(scope="module")

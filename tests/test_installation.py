@@ -313,7 +313,8 @@ def test_make_test_installs_the_extras_and_runs_everything(stage):
     result = call(stage, "make", "test")
     assert result.returncode == 0, result.stderr
     assert calls(stage)[1:] == [
-        ".venv/bin/python -m pip install --constraint constraints.txt --editable .[test,teach]",
+        ".venv/bin/python -m pip install --constraint constraints.txt "
+        "--editable .[test,teach,site]",
         ".venv/bin/ruff check .",
         ".venv/bin/ruff format --check .",
         ".venv/bin/python -m pytest",

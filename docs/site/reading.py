@@ -1,0 +1,92 @@
+"""What Sphinx is told about this course: formulas as MathML, which browsers show by themselves, and
+docstrings that are plain English."""
+
+import re
+import textwrap
+
+from docutils import nodes
+from docutils.utils.math import MathError, latex2mathml
+
+# In MathML brackets grow by themselves, and nothing is numbered.
+NEEDLESS = re.compile(r"\\[bB]igg?[lrm]?(?![a-zA-Z])|\\label\{[^}]*\}")
+ANOTHER_NAME = {r"\dots": r"\ldots", r"\lVert": r"\|", r"\rVert": r"\|"}
+# docutils takes the index of an accented letter for one of the accent.
+ACCENTED = re.compile(r"(\\(?:hat|bar|tilde|vec))\s*(\\[a-zA-Z]+|[a-zA-Z]|\{[^{}]*\})")
+ITEM = re.compile(r"[a-z_]\w*(, [a-z_]\w*)*: ")
+
+
+def mathml(formula: str, block: bool = False) -> str:
+    """LaTeX -> a <math> element. Raises a ValueError that names a formula it can't read."""
+    plain = ACCENTED.sub(r"{{}\1{\2}}", NEEDLESS.sub("", formula))
+    for name, known in ANOTHER_NAME.items():
+        plain = plain.replace(name, known)
+    try:
+        return latex2mathml.tex2mathml(plain.strip(), block)
+    except (MathError, SyntaxError) as error:
+        raise ValueError(f"{formula.strip()!r} can't be shown as MathML: {error}") from error
+
+
+def show_inline(writer, node: nodes.math) -> None:
+    writer.body.append(mathml(node.astext()))
+    raise nodes.SkipNode
+
+
+def show_block(writer, node: nodes.math_block) -> None:
+    writer.body.append(f'<div class="math">{mathml(node.astext(), block=True)}</div>')
+    raise nodes.SkipNode
+
+
+def plain_english(app, what, name, obj, options, lines: list[str]) -> None:
+    """Docstrings are written to be read as they are: asterisks are products, and what is indented
+    goes on with the line above it. Here they become reStructuredText, in place."""
+    paragraphs = []
+    for paragraph in textwrap.dedent("\n".join(lines)).split("\n\n"):
+        rows = paragraph.splitlines()
+        if any(ITEM.match(row) for row in rows[1:]) or rows[:1] and ITEM.match(rows[0]):
+            items, rest = [], rows
+            for row in rows:
+                if ITEM.match(row) or not items:
+                    items.append(row.strip())
+                else:
+                    items[-1] += " " + row.strip()
+            rest = [f"- {escaped(item)}" if ITEM.match(item) else escaped(item) for item in items]
+            paragraphs.append("\n\n".join(rest))
+        elif rows and all(row.startswith("    ") for row in rows):
+            paragraphs.append("::\n\n" + "\n".join(rows))
+        else:
+            paragraphs.append(escaped(" ".join(row.strip() for row in rows)))
+    lines[:] = "\n\n".join(paragraphs).splitlines()
+
+
+def escaped(text: str) -> str:
+    """Text without any mark-up but `code`."""
+    parts = re.split(r"`([^`]+)`", text)
+    parts[::2] = (re.sub(r"([\\*`|_])", r"\\\1", part) for part in parts[::2])
+    parts[1::2] = (f"\\ ``{part}``\\ " for part in parts[1::2])
+    return "".join(parts)
+
+
+def plain_types(app, what, name, obj, options, signature, returns):
+    """A signature whose Annotated[type, limits, advice] is the type alone."""
+    return signature and without_limits(signature), returns
+
+
+def without_limits(text: str) -> str:
+    before, found, after = text.partition("Annotated[")
+    if not found:
+        return text
+    depth, ends = 0, []  # of the type, and of all that belongs to it
+    for place, letter in enumerate(after):
+        depth += (letter in "[(") - (letter in "])")
+        if depth == 0 and letter == "," and not ends:
+            ends.append(place)
+        if depth < 0:
+            return before + without_limits(after[: ends[0]] + after[place + 1 :])
+    return text
+
+
+def setup(app) -> dict:
+    app.add_html_math_renderer("mathml", (show_inline, None), (show_block, None))
+    app.connect("autodoc-process-docstring", plain_english)
+    app.connect("autodoc-process-signature", plain_types)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,125 @@
+"""The course as pages to read: built without a warning, whole without a network, and legible on a
+desk and on a telephone."""
+
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+from cfd_course.classroom import lessons
+
+pytest.importorskip("jupyter_book", reason="install the extra site")
+MAKE = Path(__file__).parent.parent / "docs" / "site"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("site") / "site"
+    command = [sys.executable, MAKE / "make.py", folder]  # which takes every warning for an error
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return folder / "_build" / "html"
+
+
+class Page(HTMLParser):
+    """What a page links to and loads, the names of its places, its pictures' words, its text."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.links, self.loads, self.places, self.told, self.text = [], [], set(), [], ""
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attributes: list) -> None:
+        values = dict(attributes)
+        self.places |= {values[name] for name in ("id", "name") if name in values}
+        if tag == "a" and values.get("href"):
+            self.links.append(values["href"])
+        if tag in ("script", "link", "img", "iframe"):
+            self.loads += [values[name] for name in ("src", "href") if name in values]
+        if tag == "img":
+            self.told.append(values.get("alt", ""))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def pages(site) -> dict[Path, Page]:
+    return {path: Page(path) for path in site.rglob("*.html") if "_static" not in path.parts}
+
+
+def test_every_lesson_and_every_room_has_a_page(site):
+    assert {path.stem for path in lessons()} == {p.stem for p in site.glob("lessons/*.html")}
+    rooms = {path.stem for path in site.glob("reference/*.html")}
+    assert {"cfd_course.schedule", "cfd_course.unet", "cfd_course.datasets.digits"} <= rooms
+    text = Page(site / "reference" / "cfd_course.schedule.html").text
+    assert "sqrt(alpha_bar_t) x_0" in text and "Annotated" not in text
+
+
+def test_nothing_comes_from_elsewhere(pages):
+    loaded = {each for found in pages.values() for each in found.loads}
+    assert loaded and not [each for each in loaded if re.match("(https?:)?//", each)]
+
+
+def test_no_link_is_broken_and_no_picture_is_missing(pages):
+    broken = []
+    for path, found in pages.items():
+        for target in found.links + found.loads:
+            name, _, place = unquote(target).partition("#")
+            there = (path.parent / name.partition("?")[0]).resolve() if name else path
+            if re.match("[a-z]+:", target):
+                continue
+            if not there.is_file() or (there in pages and place not in pages[there].places | {""}):
+                broken.append((path.name, target))
+    assert not broken, broken
+
+
+def test_pictures_are_told_to_who_cannot_see_them(pages):
+    lesson = {p: found.told for p, found in pages.items() if p.parent.name == "lessons"}
+    assert all(lesson.values())
+    assert not [
+        (path.name, words)
+        for path, told in lesson.items()
+        for words in told
+        if len(words) < 20 or words.endswith(".png")
+    ]
+
+
+def test_solutions_are_folded(site):
+    text = (site / "lessons" / "01_forward_noising.html").read_text(encoding="utf-8")
+    cells = text.split('<div class="cell ')[1:]
+    solved = [cell for cell in cells if "BEGIN SOLUTION" in cell]
+    assert len(solved) == 3 and all(
+        "<details" in cell.split("BEGIN SOLUTION")[0] for cell in solved
+    )
+
+
+@pytest.mark.parametrize("width, height", [(1280, 900), (390, 844)])
+@pytest.mark.parametrize(
+    "name",
+    ["index", "lessons/02_reverse_denoising", "reference/cfd_course.schedule"],
+)
+def test_a_page_fits_the_screen(site, page, name, width, height):
+    page.set_viewport_size({"width": width, "height": height})
+    page.goto((site / f"{name}.html").as_uri(), timeout=600_000, wait_until="load")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
+    if "lessons" in name:
+        sizes = page.evaluate(
+            "[...document.querySelectorAll('math')].map(m => m.getBoundingClientRect().width)"
+        )
+        assert len(sizes) > 30 and min(size for size in sizes if size) > 2
+
+
+def test_a_formula_that_no_page_can_show_is_named(monkeypatch):
+    monkeypatch.syspath_prepend(MAKE)
+    from reading import mathml
+
+    hat = mathml(r"\hat x_0")  # the index belongs to the letter with its hat
+    assert hat.index("<mover") > hat.index("<msub>")
+    with pytest.raises(ValueError, match="notacommand"):
+        mathml(r"\notacommand{x}")
