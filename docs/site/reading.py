@@ -32,7 +32,7 @@ def show_inline(writer, node: nodes.math) -> None:
 
 
 def show_block(writer, node: nodes.math_block) -> None:
-    writer.body.append(f'<div class="math">{mathml(node.astext(), block=True)}</div>')
+    writer.body.append(f'<div class="formula">{mathml(node.astext(), block=True)}</div>')
     raise nodes.SkipNode
 
 
