@@ -44,6 +44,23 @@ def digits(found: dict) -> str:
     return table([*head, "spread within a digit", "nearest training digit"], rows)
 
 
+def digit_classifier(found: dict) -> str:
+    """Of the digits that it steered."""
+
+    def within(value: dict, digits: int) -> str:
+        low, high = value["interval"]
+        return f"{value['value']:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+    rows = [
+        [row["method"], row["scale"], percent(row), within(row["frechet_distance"], 2)]
+        + [within(row[key], 2) for key in ("precision", "recall")]
+        + [row["processor_seconds_for_100"]]
+        for row in found["rows"]
+    ]
+    head = ["guidance", "scale", "right (95% interval)", "Fréchet distance", "precision", "recall"]
+    return table([*head, "processor seconds for 100"], rows)
+
+
 def text_to_image(found: dict) -> str:
     """Of the captions."""
     bindings = {row["scale"]: percent(row) for row in found["bindings"]}
@@ -137,6 +154,7 @@ TABLES = {
     "emoji-enlarger": emoji_enlarger,
     "emoji-mender": emoji_mender,
     "digits": digits,
+    "digit-classifier": digit_classifier,
     "text-to-image": text_to_image,
     "super-resolution": super_resolution,
     "inpainting": inpainting,

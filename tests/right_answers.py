@@ -543,6 +543,52 @@ def word_numbers(captions, vocabulary):
     return [list(map(lambda word: 1 + places.index(word), text.split())) for text in captions]
 
 
+# --- Lesson 12, classifier guidance ---
+
+
+def classifier_gradient(classifier, labels):
+    """The loss, turned round, picture by picture."""
+
+    def gradient(x_t, t):
+        found = []
+        with torch.enable_grad():
+            for row, label in zip(x_t.clone(), labels, strict=True):
+                row = row[None].requires_grad_()
+                loss = F.cross_entropy(classifier(row, t), label[None])
+                found.append(torch.autograd.grad(-loss, row)[0])
+        return torch.cat(found)
+
+    return gradient
+
+
+def guide_by_classifier(denoise, gradient, schedule, scale):
+    """By way of the score: to it the gradient is added, and it is turned into a noise again."""
+
+    def guided(x_t, t):
+        spread = math.sqrt(1 - schedule.alpha_bars[t].item())
+        score = -denoise(x_t, t) / spread + scale * gradient(x_t, t)
+        return -spread * score
+
+    return guided
+
+
+def guided_step(schedule, x_t, t, s, noise, gradient, scale):
+    """With the posterior written out, as a product of two Gaussians."""
+    here, there = schedule.alpha_bars[t].item(), schedule.alpha_bars[s].item()
+    guess = (x_t - math.sqrt(1 - here) * noise) / math.sqrt(here)
+    guess = guess.clip(-1, 1)
+    kept = here / there
+    variance = (1 - there) * (1 - kept) / (1 - here)
+    mean = math.sqrt(there) * (1 - kept) * guess + math.sqrt(kept) * (1 - there) * x_t
+    return mean / (1 - here) + variance * (scale * gradient), torch.tensor(variance)
+
+
+def implicit_gradient(schedule, null, told, t):
+    """The score of what was told, less that of everything."""
+    spread = (1 - schedule.alpha_bars[t]).sqrt().to(null.dtype)
+    return torch.sub(-told / spread, -null / spread)
+
+
 RIGHT_ANSWERS = {
     "lesson_01.add_noise": add_noise,
     "lesson_01.snr": snr,
@@ -602,4 +648,8 @@ RIGHT_ANSWERS = {
     "lesson_11.enlarged": enlarged,
     "lesson_11.caption_vector": caption_vector,
     "lesson_11.word_numbers": word_numbers,
+    "lesson_12.classifier_gradient": classifier_gradient,
+    "lesson_12.guide_by_classifier": guide_by_classifier,
+    "lesson_12.guided_step": guided_step,
+    "lesson_12.implicit_gradient": implicit_gradient,
 }

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from cfd_course import Condition, GaussianMixture, NoiseSchedule, Unet, dpm_solver, guide
-from cfd_course.guidance import paper_scale
+from cfd_course.guidance import classifier_gradient, guide_by_classifier, paper_scale
 from cfd_course.sampling import last
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -173,6 +173,41 @@ def test_scale_1_samples_the_conditional_and_0_the_unconditional_distribution(sc
     assert (ratios - 1).abs().max() < 0.05
 
 
+def perfect_classifier(x_t, t):
+    """Logits: of each label of the mixture the exact log probability."""
+    share = float(SCHEDULE.alpha_bars[t])
+    return torch.stack([MIXTURE.label_probability(x_t, y, share).log() for y in (0, 1)], dim=1)
+
+
+@pytest.mark.parametrize("t", [1, 300, 999])
+def test_the_classifiers_gradient_is_the_difference_of_the_scores(t):
+    """By Bayes' rule, to 10 digits; also where no gradients are recorded."""
+    x, share = points(), float(SCHEDULE.alpha_bars[t])
+    with torch.no_grad():
+        found = classifier_gradient(perfect_classifier, torch.ones(len(x)).long())(x, t)
+    exact = MIXTURE.given(1).score(x, share) - MIXTURE.score(x, share)
+    torch.testing.assert_close(found, exact, rtol=1e-10, atol=1e-10)
+    assert not x.requires_grad
+
+
+@pytest.mark.parametrize("scale", [-1.0, 0.0, 1.0, 3.0])
+def test_with_a_perfect_classifier_both_guidances_are_one(scale):
+    x, labels = points(), torch.ones(50).long()
+    gradient = classifier_gradient(perfect_classifier, labels)
+    by_classifier = guide_by_classifier(MIXTURE.denoiser(SCHEDULE), gradient, SCHEDULE, scale)
+    torch.testing.assert_close(by_classifier(x, 400), guide(Exact(), told(1, 50), scale)(x, 400))
+
+
+def test_each_picture_follows_its_own_label_and_leaves_the_classifier_alone():
+    classifier = nn.Linear(2, 3).double()
+    x, labels = points(4), torch.tensor([2, 0, 1, 0])
+    ask = lambda x_t, t: classifier(x_t)  # noqa: E731
+    together = classifier_gradient(ask, labels)(x, 5)
+    alone = [classifier_gradient(ask, labels[[n]])(x[[n]], 5) for n in range(4)]
+    torch.testing.assert_close(together, torch.cat(alone))
+    assert classifier.weight.grad is None
+
+
 def test_paper_scale():
     """(1 + w) conditional - w null, equation 6 of the paper, is our formula at 1 + w."""
     x, w = points(), 2.5
@@ -199,6 +234,14 @@ def test_paper_scale():
             "what network returned should have shape [4, 2]",
         ),
         (lambda: paper_scale("2"), "w should be a number"),
+        (lambda: classifier_gradient(None, torch.ones(2).long()), "classifier should be callable"),
+        (lambda: classifier_gradient(perfect_classifier, torch.ones(2)), "labels should be a"),
+        (
+            lambda: classifier_gradient(perfect_classifier, torch.ones(3).long())(points(2), 5),
+            "what classifier returned should have shape [3, K]",
+        ),
+        (lambda: guide_by_classifier(guide, None, SCHEDULE), "gradient should be callable"),
+        (lambda: guide_by_classifier(guide, guide, SCHEDULE, "2"), "scale should be a number"),
     ],
 )
 def test_refusals_say_what_to_do(call, words):

@@ -15,6 +15,7 @@ from cfd_course.datasets.photos import photos
 from cfd_course.datasets.shapes import sample_scenes
 from cfd_course.measuring import EVALUATIONS
 from cfd_course.measuring import emoji as measured_emoji
+from cfd_course.measuring.digit_classifier import interval
 from cfd_course.metrics import proportion_interval, shows
 from cfd_course.pipelines import emoji_judge, load
 from cfd_course.words import word_pieces
@@ -72,6 +73,32 @@ def test_some_digits_again():
     wanted = torch.arange(40) % 10
     answers = load("digit-judge")(load("digits").draw(wanted, 1)).argmax(1)
     assert agreeing(answers == wanted, row["each"]) >= 38
+
+
+def test_some_digits_by_a_classifier_again():
+    row = result("digit-classifier")["rows"][-1]
+    part = dict(EVALUATIONS["digit-classifier"][0](None, count=40))[
+        f"{row['method']} {row['scale']}"
+    ]
+    assert agreeing([each == "1" for each in part()["each"]], row["each"]) >= 38
+
+
+def test_an_interval_holds_what_other_seeds_give():
+    """Of a mean of 400 numbers: about 95 of 100 intervals hold 0, and none is far too wide."""
+    random = torch.Generator().manual_seed(0)
+    found = [
+        interval(lambda x: float(x.mean()), torch.randn(400, 1, generator=random))["interval"]
+        for _ in range(100)
+    ]
+    assert 88 <= sum(low <= 0 <= high for low, high in found) <= 100
+    assert sum(high - low for low, high in found) / 100 == pytest.approx(4.52 * 0.05, rel=0.15)
+
+
+def test_an_interval_is_not_that_of_the_labels():
+    """Digits come 0 to 9 in turn: what follows from the label alone has no other seeds."""
+    labels = (torch.arange(300) % 10).float()[:, None]
+    low, high = interval(lambda x: float(x.mean()), labels)["interval"]
+    assert low == high == 4.5
 
 
 def test_some_captions_again():

@@ -34,6 +34,7 @@ from cfd_course.datasets.photos import (
     stored,
 )
 from cfd_course.pipelines import (
+    APPLICATIONS,
     GAIN,
     HOLE_GAIN,
     RECIPES,
@@ -69,7 +70,7 @@ SMALL = {
         "network": {**recipe["network"], "channels": [8, 8], "attention": [1]},
     }
     for name, recipe in RECIPES.items()
-    if not name.endswith("judge")
+    if "network" in recipe
 }
 
 
@@ -95,6 +96,7 @@ def test_a_picture_follows_from_its_own_seed_alone(writer):
 def test_shipped_sizes(writer, judge):
     assert data_path("checkpoints/digits.safetensors").stat().st_size < 3e6
     assert data_path("checkpoints/digit-judge.safetensors").stat().st_size < 2e6
+    assert data_path("checkpoints/digit-classifier.safetensors").stat().st_size < 1e6
 
 
 def test_the_judge_reads_real_digits(judge):
@@ -1060,3 +1062,28 @@ def test_the_judge_of_emoji_learns():
     recipe = {"batch": 32, "learning_rate": 2e-3}
     losses = [loss for _, loss, _ in emoji_judge.train(judge, recipe, None, 20)]
     assert sum(losses[-5:]) < sum(losses[:5]) - 1
+
+
+def test_the_classifier_reads_digits_under_noise_and_knows_when_it_cannot():
+    """Of 500 test digits: at least 97% at t = 1, 90% half way; at T it hardly prefers any."""
+    classifier = load("digit-classifier")
+    pictures, labels = (x[:500] for x in digits("test"))
+    noise = torch.randn(pictures.shape, generator=torch.Generator().manual_seed(0))
+    schedule = NoiseSchedule.cosine(1000)
+    for t, least in ((1, 0.97), (500, 0.9)):
+        read = classifier(schedule.add_noise(pictures, t, noise), t).argmax(1)
+        assert (read == labels).float().mean() >= least
+    assert classifier(noise, 1000).softmax(1).amax() < 0.5
+    times = torch.tensor([1, 500])
+    both = classifier(pictures[:2], times)
+    torch.testing.assert_close(both[:1], classifier(pictures[:1], 1), rtol=1e-3, atol=1e-4)
+
+
+def test_the_classifier_of_noisy_digits_learns():
+    torch.manual_seed(0)
+    recipe = {**RECIPES["digit-classifier"], "batch": 32, "name": "digit-classifier"}
+    network = build(recipe)
+    losses = [
+        loss for _, loss, _ in APPLICATIONS["digit-classifier"].train(network, recipe, None, 60)
+    ]
+    assert sum(losses[-10:]) < sum(losses[:10]) - 2

@@ -5,6 +5,7 @@ can be stopped between two parts and go on later; and summary(found), of what th
 """
 
 from . import (
+    digit_classifier,
     digit_inpainting,
     digits,
     emoji,
@@ -18,6 +19,7 @@ from . import (
 # name: (its parts, its summary)
 EVALUATIONS = {
     "digits": (digits.parts, digits.summary),
+    "digit-classifier": (digit_classifier.parts, digit_classifier.summary),
     "text-to-image": (text_to_image.parts, text_to_image.summary),
     "emoji": (emoji.parts, emoji.summary),
     "emoji-enlarger": (emoji_enlarger.parts, emoji_enlarger.summary),

@@ -23,6 +23,7 @@ from ..checkpoints import load_checkpoint, load_weights
 from ..datasets import data_path
 from ..guidance import Tiled
 from . import (
+    digit_classifier,
     digit_inpainting,
     digit_judge,
     digits,
@@ -34,6 +35,7 @@ from . import (
     super_resolution,
     text_to_image,
 )
+from .digit_classifier import DigitClassifier
 from .digit_judge import DigitJudge
 from .drawing import Artist, Progress, build_schedule, start_noise
 from .inpainting import HOLE_GAIN, Mender, to_fill, with_hole, with_hole_and_detail
@@ -47,6 +49,7 @@ __all__ = [
     "PHOTO_STEPS",
     "RECIPES",
     "Artist",
+    "DigitClassifier",
     "DigitJudge",
     "Mender",
     "Progress",
@@ -73,6 +76,7 @@ MODULES = (
     inpainting,
     digit_inpainting,
     digit_judge,
+    digit_classifier,
     emoji_judge,
 )
 APPLICATIONS = {name: module for module in MODULES for name in module.RECIPES}
@@ -87,8 +91,8 @@ def build(recipe: dict) -> nn.Module:
 def load(name: str | Path):
     """A shipped model by its name: "digits", "text-to-image" and "emoji" (Artists),
     "super-resolution" (a Scaler; also "-input", "-levels", "-attention"), "inpainting" and
-    "digit-inpainting" (Menders), "digit-judge" and "emoji-judge" (an EmojiJudge); or one of the
-    same kinds that you trained, by the path of its .safetensors file."""
+    "digit-inpainting" (Menders), "digit-judge", "digit-classifier" and "emoji-judge" (an
+    EmojiJudge); or one of the same kinds that you trained, by the path of its .safetensors file."""
     if not isinstance(name, (str, Path)):
         raise TypeError(f"name should be a name or a path, but {expect.describe(name)} came.")
     path = Path(name)

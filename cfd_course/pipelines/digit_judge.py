@@ -1,6 +1,6 @@
 """A classifier of digits: what the drawn digits are judged by."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -54,15 +54,27 @@ def train(
 ) -> Iterator[tuple[int, float, DigitJudge]]:
     """A few minutes, so it saves no state. Pictures are shifted by up to two pixels."""
     pictures, labels = digits("train", data)
-    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.05)
-    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe["learning_rate"], steps)
-    for number in range(1, steps + 1):
+
+    def loss() -> Tensor:
         rows = torch.randint(len(pictures), (recipe["batch"],))
         shift = torch.randint(-2, 3, (2,)).tolist()
         logits = network(pictures[rows].roll(shift, dims=(2, 3)))
-        loss = F.cross_entropy(logits, labels[rows], label_smoothing=0.05)
+        return F.cross_entropy(logits, labels[rows], label_smoothing=0.05)
+
+    return descend(network, recipe, steps, loss)
+
+
+def descend(
+    network: nn.Module, recipe: dict, steps: int, loss: Callable[[], Tensor]
+) -> Iterator[tuple[int, float, nn.Module]]:
+    """How classifiers are trained: each step goes down the gradient of loss(), that of a new
+    batch."""
+    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.05)
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe["learning_rate"], steps)
+    for number in range(1, steps + 1):
+        value = loss()
         optimizer.zero_grad()
-        loss.backward()
+        value.backward()
         optimizer.step()
         rate.step()
-        yield number, loss.item(), network
+        yield number, value.item(), network

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..datasets.emoji import HANDS, SPLITS, TONE, TONES, emoji, names_of, plain
 from ..words import word_pieces, word_vectors
+from .digit_judge import descend
 
 RECIPES = {"emoji-judge": {"batch": 256, "learning_rate": 2e-3, "steps": 6_000}}
 
@@ -88,18 +89,14 @@ def train(
     pictures = torch.cat([part.pictures for part in parts]).to(device)
     names, tones = labels([name for part in parts for name in part.names])
     known = (names, torch.cat([part.hands for part in parts]), tones)
-    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.05)
-    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe["learning_rate"], steps)
-    for number in range(1, steps + 1):
+
+    def loss() -> Tensor:
         rows = torch.randint(len(pictures), (recipe["batch"],))
         logits = network(_disturbed(pictures[rows.to(device)] / 127.5 - 1))
         wanted = [which[rows].to(device) for which in known]
-        loss = sum(map(F.cross_entropy, logits, wanted))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        rate.step()
-        yield number, loss.item(), network
+        return sum(map(F.cross_entropy, logits, wanted))
+
+    return descend(network, recipe, steps, loss)
 
 
 def _disturbed(x: Tensor) -> Tensor:
