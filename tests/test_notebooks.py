@@ -300,3 +300,40 @@ def test_a_copy_that_stops_is_seen(tmp_path):
 def test_untouched_copy_runs_to_its_end(path, tmp_path):
     memory = run_copy(nbformat.read(path, as_version=4), tmp_path)
     assert memory is None or memory < 3e9
+
+
+# --- The letters of the formulas ---
+
+GREEK = set(
+    "alpha beta gamma delta epsilon zeta eta theta kappa lambda mu nu xi pi rho sigma tau phi chi "
+    "psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega nabla".split()
+)
+FORMULA = re.compile(r"\$\$(.+?)\$\$|(?<![\\$])\$([^$\n]+?)\$", re.DOTALL)
+WORDS = re.compile(r"\\(text|mathrm|operatorname|begin|end)\s*(\{[^{}]*\}|[A-Za-z])")
+
+
+def symbols(text: str) -> set[str]:
+    """The letters in the formulas of a text, Greek ones by name; not those of words."""
+    found = set()
+    for block, inline in FORMULA.findall(text):
+        plain = WORDS.sub(" ", block or inline)
+        found |= set(re.findall(r"\\([A-Za-z]+)", plain)) & GREEK
+        found |= set(re.findall(r"[A-Za-z]", re.sub(r"\\[A-Za-z]+", " ", plain)))
+    return found
+
+
+def test_letters_are_found():
+    text = r"so $\bar\alpha_t$, and $$ \mathrm{SNR}_t = \text{in words} + D_\mathrm{KL} $$"
+    assert symbols(text) == {"alpha", "t", "D"}
+
+
+@LESSONS
+def test_every_symbol_stands_in_the_table_of_notation(path):
+    table = next(
+        cell.source
+        for cell in nbformat.read(lessons()[0], as_version=4).cells
+        if cell.source.startswith("## Notation")
+    )
+    first = "\n".join(row.split("|")[1] for row in table.splitlines() if row.startswith("|"))
+    texts = [c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "markdown"]
+    assert symbols("\n".join(texts)) - symbols(first) == set()
