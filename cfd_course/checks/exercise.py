@@ -5,7 +5,9 @@ plain data (see observing.py), which `seal` turns into text. `verdict` judges su
 whatever process it comes: it runs the reference and the known mistakes, never the answer.
 """
 
+import itertools
 import math
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -22,6 +24,7 @@ from .observing import (
     observed,
     other_arguments,
     random_state,
+    state_of,
 )
 from .record import note_right, note_solved, worth
 from .sandbox import (
@@ -88,7 +91,8 @@ class Exercise:
     def outcomes(self, answer) -> list[dict]:
         """What the answer does in each case, as plain data: what `observed` returns; the
         "gradients", where something can learn; the same "again" with other random numbers; and for
-        the first case the results of "probes". In the end perhaps an "error" in words."""
+        the first case the results of "probes". Where it stops, an "error" in words in place of all
+        that, and the error itself ("stops"); the last one, where it was refused or too slow."""
         if not callable(answer):
             return [_error(f"The check needs your function itself, but {described(answer)} came.")]
         if answer is self.reference:
@@ -96,7 +100,7 @@ class Exercise:
         found = []
         for number, case in enumerate(self.cases):
             found.append(self._attempt(answer, case, number == 0))
-            if "error" in found[-1]:
+            if "error" in found[-1] and "stops" not in found[-1]:
                 break
         return found
 
@@ -108,12 +112,12 @@ class Exercise:
                 return _error(takes_others)
             return self._outcome(answer, case, probed, closed=True)
         except TooSlow:
-            words = f"It did not finish within {SECONDS} seconds"
+            return _error(f"It did not finish within {SECONDS} seconds{self._for(case)}.")
         except NotYet as error:
             return _error(str(error))
         except BaseException as error:  # SystemExit and KeyboardInterrupt as well
-            words = f"It stops with {where(error)}"
-        return _error(f"{words}{self._for(case)}.")
+            words = f"It stops with {where(error)}{self._for(case)}.{_advice(error)}"
+            return _error(words) | _error(_stop(error), "stops")
 
     def _outcome(self, function, case, probed: bool = False, closed: bool = False) -> dict:
         found = self._run(function, case, observed, closed=closed)
@@ -153,10 +157,10 @@ class Exercise:
             arguments = fresh(case())
             if change is not None:
                 arguments = change(arguments)
-            with quiet(), memory_limit(GIGABYTES), time_limit(SECONDS):
-                if not closed:
+            with quiet(), memory_limit(GIGABYTES):
+                if not closed:  # the course's own: that may take its time, on a busy machine say
                     return look(function, arguments, names, self.observe)
-                with closed_book(self.reference, self.forbids):
+                with time_limit(SECONDS), closed_book(self.reference, self.forbids):
                     return look(function, arguments, names, self.observe)
 
     # --- what is said of it ---
@@ -169,9 +173,8 @@ class Exercise:
             return f"What it returns cannot be compared: {where(error)}."
 
     def _verdict(self, outcomes) -> str | None:
-        for outcome in outcomes:
-            if "error" in outcome:
-                return outcome["error"]
+        if any("error" in outcome for outcome in outcomes):
+            return self._stopped(outcomes)
         if outcomes[0]["result"] is None:
             return "It returns None so far: write its body, and return the result."
         rights = [self._right(number) for number in range(len(self.cases))]
@@ -203,6 +206,21 @@ class Exercise:
         more = self._more(pairs, wrong)
         return f"{seen} {more}" if more else seen
 
+    def _stopped(self, outcomes) -> str:
+        """What is said of an answer that stops in some of the cases, or was refused."""
+        first = next(outcome for outcome in outcomes if "error" in outcome)
+        said = first["error"]
+        if not all("stops" in outcome for outcome in outcomes if "error" in outcome):
+            return said
+        known = self._known_mistake(outcomes, range(len(outcomes)))
+        if isinstance(known, str):
+            return f"{known} {said}"
+        for number, outcome in enumerate(outcomes):
+            if "result" in outcome:
+                if difference(outcome["result"], self._right(number)["result"]) is None:
+                    return f"{said} It is right{self._for(self.cases[number])}."
+        return said
+
     def _more(self, pairs, wrong: list[int]) -> str | None:
         """What else can be said of a wrong answer that is on no list."""
         asked = []
@@ -213,14 +231,14 @@ class Exercise:
                 right = self._outcome(self.reference, self.cases[number], True)
             again = [found.get("again", found)["result"] for found in (outcome, right)]
             probed = [found["probes"] for found in (outcome, right)]
-            results = outcome["result"], right["result"]
-            asked.append(questions.Case(arguments, *results, *probed, *again))
+            both = [found[key] for key in ("result", "calls") for found in (outcome, right)]
+            asked.append(questions.Case(arguments, *both, *probed, *again))
 
         def rerun(function, change, number):
             return self._run(function, self.cases[number], observed, change)["result"]
 
         try:
-            with environment():
+            with environment(), quiet():
                 said = questions.said_of(self._names, asked, rerun, self.reference, self.mistakes)
         except Exception:  # a question that cannot be asked of such a result
             said = None
@@ -246,17 +264,19 @@ class Exercise:
                 f"The numbers are right, but they came back as {bare(came)}, and what takes "
                 f"them next needs {bare(wanted)}. End with .to({(like + [wanted])[0]})."
             )
-        lost = _lost(outcome, right)
-        if lost is not None:
-            return f"The result is right, but {lost}"
         for name in outcome["changed"]:
             if name not in right["changed"]:
                 return (
                     f"The result is right, but your function changes its argument {name} in "
                     "place: whoever called it still needs that. Make a new tensor instead."
                 )
+        lost = _lost(outcome, right)
+        if lost is not None:
+            return f"The result is right, but {lost}"
+        with environment():
+            before = state_of(self._names, case())
         for name, wanted in right["state"].items():
-            if outcome["state"][name] != wanted:
+            if outcome["state"][name] not in (wanted, before[name]):
                 return (
                     "The result is right, but your function leaves something changed for all that "
                     f"runs after it. {name}: {outcome['state'][name]}, not {wanted}."
@@ -297,6 +317,10 @@ class Exercise:
         far = 0.0
         try:
             for case, outcome in pairs:
+                if "stops" in outcome:
+                    if self._stops(wrong, case) != outcome["stops"]:
+                        return None
+                    continue
                 result = self._run(wrong, case, observed)["result"]
                 if difference(outcome["result"], result) is not None:
                     return None
@@ -304,6 +328,13 @@ class Exercise:
         except Exception:
             return None
         return far
+
+    def _stops(self, wrong, case) -> str | None:
+        try:
+            self._run(wrong, case, observed)
+        except Exception as error:
+            return _stop(error)
+        return None
 
 
 def _lost(outcome, right) -> str | None:
@@ -328,10 +359,12 @@ def _lost(outcome, right) -> str | None:
     for name, size in sizes.items():
         far = float((got[name] - wanted[name]).abs().max())
         if not far <= 2e-3 * size + rounding:
+            start = f"the gradient that reaches {name} is another than it should be"
+            if not bool(got[name].isfinite().all()):
+                return f"{start}: it is infinite or NaN, for something on the way is divided by 0."
             return (
-                f"the gradient that reaches {name} is another than it should be: part of the way "
-                "back to it is cut off (by detach, no_grad, .data or .item(), say), so it would "
-                "learn the wrong thing."
+                f"{start}, so it would learn the wrong thing. Is part of the way back to it cut "
+                "off (by detach, no_grad, .data or .item(), say)?"
             )
     return None
 
@@ -341,5 +374,30 @@ def _seeded(outcome, name: str) -> bool:
     return "again" in outcome and outcome["random"][name] == outcome["again"]["random"][name]
 
 
-def _error(words: str) -> dict:
-    return {"error": words.encode("utf-8", "replace").decode()}
+def _error(words: str, key: str = "error") -> dict:
+    return {key: words.encode("utf-8", "replace").decode()}
+
+
+def _stop(error: BaseException) -> str:
+    return f"{type(error).__name__}: {str(error)[:300]}"
+
+
+ADVICE = {  # what PyTorch's own words mean, for who meets them for the first time
+    r"The size of tensor a .* must match": "PyTorch lines shapes up from the right: sizes that "
+    "meet must be equal, or one of them 1.",
+    r"index \d+ is out of bounds for dimension \d+ with size \d+|index out of range": "The places "
+    "of a table of N entries are 0 to N - 1.",
+    r"leaf Variable .* in-place|view of a leaf": "Something that can learn is changed in place: "
+    "make a new tensor.",
+    r"Sizes of tensors must match except": "What torch.cat joins must have the same size in all "
+    "dimensions but the one it is joined along.",
+    r"mat1 and mat2 shapes|size for .* to be \[?\d+|same reduction dim": "In a product of "
+    "matrices, the columns of the first are as many as the rows of the second.",
+    r"expected input\[.*\] to have \d+ channels": "That layer was made for another number of "
+    "channels than it is given.",
+}
+
+
+def _advice(error: BaseException) -> str:
+    found = (words for pattern, words in ADVICE.items() if re.search(pattern, str(error)))
+    return "".join(f" {words}" for words in itertools.islice(found, 1))

@@ -278,6 +278,12 @@ def _wrong_score(
     return wrong
 
 
+def _score_of_one(mixture, x, alpha_bar):
+    mean = (mixture.weights[:, None] * mixture.means).sum(0)
+    covariance = (mixture.weights[:, None, None] * mixture.covariances).sum(0)
+    return GaussianMixture([mean.tolist()], [covariance.tolist()]).score(x, alpha_bar)
+
+
 _mixture = GaussianMixture(
     means=[[-1.5, -0.5], [1.0, -1.0], [0.5, 1.5]],
     covariances=[[[0.3, 0.1], [0.1, 0.2]], [[0.1, 0.0], [0.0, 0.4]], [[0.2, -0.1], [-0.1, 0.2]]],
@@ -390,6 +396,26 @@ score = Exercise(
         (
             _wrong_score(pull=lambda covariances, away: -away),
             "Every component pulls as if its covariance were the identity, however narrow it is.",
+        ),
+        (
+            _wrong_score(
+                pull=lambda covariances, away: -away / covariances.diagonal(dim1=-2, dim2=-1)
+            ),
+            "You divide by the diagonals of the covariances. A component that lies askew pulls in "
+            "another direction: what undoes a product with a matrix?",
+        ),
+        (
+            _wrong_score(
+                chances=lambda log_weights, logs: F.one_hot(
+                    (log_weights + logs).argmax(1), len(log_weights)
+                ).double()
+            ),
+            "Only the likeliest component pulls at each point. All of them do, each by its chance.",
+        ),
+        (
+            _score_of_one,
+            "That is the score of a single component, with the mean of their means and of their "
+            "covariances. The mixture is not that: near a component it looks like that one.",
         ),
     ],
     points=3,

@@ -120,6 +120,27 @@ time_embedding = Exercise(
             "The fastest wave makes a whole turn from one step to the next, so its two channels "
             "are the same at every t. The frequencies here are in radians a step.",
         ),
+        (
+            lambda t, channels: _sines_and_cosines(
+                t, 10_000 ** (-torch.arange(1, channels // 2 + 1) / (channels // 2))
+            ),
+            "Your fastest wave is one place too slow: the frequencies begin at exactly 1, so the "
+            "hands are counted from 0.",
+        ),
+        (
+            lambda t, channels: _sines_and_cosines(
+                t, torch.linspace(1, 1e-4, max(channels // 2, 2))[: channels // 2]
+            ),
+            "Your frequencies fall by the same amount from each to the next, so nearly all of them "
+            "are fast. They should fall by the same factor.",
+        ),
+        (
+            lambda t, channels: _sines_and_cosines(
+                t, _falling(channels, channels // 2, channels // 2) ** 0.75
+            ),
+            "Your frequencies fall too slowly: from 1 down to nearly 1/1000. How far down do they "
+            "go in the formula?",
+        ),
     ],
     otherwise=_ever_faster,
     points=2,
@@ -303,6 +324,8 @@ def _one_softmax_for_all(query, key, value, mask=None):
     return scores.flatten(-2).softmax(-1).reshape(scores.shape) @ value
 
 
+# Of [N, M], for all of a batch; one of the queries may listen to everything.
+_for_all = torch.tensor([[True, True, True], [False, True, False], [True, False, True]])
 _padding = torch.tensor([[True, True, True, False, False], [True, False, True, True, True]])
 
 
@@ -328,6 +351,7 @@ attention = Exercise(
         lambda: _attention_case(3, (2, 4, 7), (2, 5, 7), 3, _padding[:, None, :], low=True),
         lambda: _attention_case(6, (2, 3, 6, 16), (2, 3, 5, 16), 3, _padding[:, None, None, :]),
         lambda: _attention_case(9, (4, 6), (5, 6), 2, _padding[[0, 1, 1, 0]]),
+        lambda: _attention_case(15, (2, 3, 5), (2, 3, 5), 4, _for_all),
         lambda: (
             *(x.mul(2).detach() for x in _attention_case(12, (1, 9, 4), (1, 2, 4), 5)[:3]),
             None,

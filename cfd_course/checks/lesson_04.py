@@ -241,7 +241,9 @@ def _averaging_case(seed: int, decay: float):
     def case():
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            average, network = (nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 4)) for _ in "an")
+            average, network = (
+                nn.Sequential(nn.Linear(3, 2), nn.Sequential(nn.Linear(2, 4))) for _ in "an"
+            )
         return average.requires_grad_(False), network, decay
 
     return case
@@ -644,7 +646,7 @@ middle_guess = Exercise(
     cases=[
         lambda: (_random(0, 2, 1, 4, 5), _random(1, 2, 1, 4, 5), 0.8, 0.5),
         lambda: (_random(2, 2, 1, 4, 5), _random(3, 2, 1, 4, 5), 0.3, 0.7),
-        lambda: (_random(4, 2, 1, 4, 5), _random(5, 2, 1, 4, 5), 1.7, 1.6),
+        lambda: (_random(4, 2, 1, 4, 5), _random(5, 2, 1, 4, 5), 1.7, 0.6),
     ],
     mistakes=[
         (

@@ -1,6 +1,7 @@
 """Lesson 06, classifier-free guidance: guide, paper_scale, clip_guess."""
 
 import torch
+from torch import nn
 
 from .. import expect
 from ..conditions import Condition
@@ -12,13 +13,14 @@ from . import Exercise, NotYet, _difference
 from . import points as points
 
 
-class _Network:
+class _Network(nn.Module):
     """Predicts something that depends on everything, and counts its calls."""
 
     def __init__(self):
+        super().__init__()
         self.batches = []
 
-    def __call__(self, x_t, t, condition):
+    def forward(self, x_t, t, condition):
         self.batches.append(len(x_t))
         if len(condition) != len(x_t):
             raise ValueError(
@@ -54,6 +56,8 @@ def _use(arguments, denoise):
         x_t = torch.randn(len(condition), *shape, generator=random)
         seen[f"noise at t = {t}"] = denoise(x_t, t)
         seen[f"calls of the network up to t = {t}"] = len(network.batches)
+    # Another picture at a time that has been: what was said of the first is not true of it.
+    seen["noise of another picture"] = denoise(torch.randn(x_t.shape, generator=random), 9)
     return seen
 
 
@@ -251,7 +255,7 @@ guide = Exercise(
 
 paper_scale = Exercise(
     reference=_paper_scale,
-    cases=[lambda w=w: (w,) for w in (0.0, 3.0, -1.0, 0.5, 12.7, -1.6)],
+    cases=[lambda w=w: (w,) for w in (0.0, 3.0, -1.0, 0.525, 12.73, -1.6)],
     mistakes=[
         (lambda w: w, "At w = 0 the paper has the plain conditional network; yours has scale 0."),
         (

@@ -1,6 +1,7 @@
 """Lesson 09, inpainting: masked, composite, repaint_step."""
 
 import torch
+from torch import nn
 
 from .. import expect
 from ..conditions import Condition
@@ -231,12 +232,12 @@ _schedule = NoiseSchedule.cosine(1000)
 _SIDE = 128  # so many pixels that a mean and a standard deviation are known to about 0.003
 
 
-class _Denoiser:
+class _Denoiser(nn.Module):
     """Says something that depends on everything, and counts how often it is asked."""
 
     asked = 0
 
-    def __call__(self, x_t, t):
+    def forward(self, x_t, t):
         self.asked += 1
         return 0.5 * x_t + 0.5 - t / 1000
 

@@ -401,6 +401,14 @@ def _the_captions(captions, share, generator):
     return [caption for caption, held in zip(captions, mask, strict=True) if held]
 
 
+def _with_replacement(captions, share, generator):
+    pairs = [frozenset(_objects(caption)) for caption in captions]
+    distinct = list(dict.fromkeys(pairs))
+    drawn = torch.randint(len(distinct), (round(share * len(distinct)),), generator=generator)
+    picked = {distinct[number] for number in drawn.tolist()}
+    return torch.tensor([pair in picked for pair in pairs])
+
+
 def _split_facts(arguments, result):
     """What must be true of a split, whichever pairs were picked."""
     captions, share, generator = arguments
@@ -445,13 +453,19 @@ def _split_facts(arguments, result):
 
 _THINGS = [f"a large {c} {s}" for c, s in (("red", "circle"), ("blue", "star"), ("cyan", "ring"))]
 _THINGS += ["a small red ring", "a small white cross"]
+_MANY_THINGS = [
+    f"a {size} {colour} {shape}"
+    for size in ("large", "small")
+    for colour in ("red", "blue")
+    for shape in ("circle", "star", "ring")
+]
 
 
-def _split_case(seed: int, share: float, count: int = len(_THINGS)):
+def _split_case(seed: int, share: float, count: int = len(_THINGS), things=_THINGS):
     captions = [
         f"{first} {relation} {second}"
-        for first in _THINGS[:count]
-        for second in _THINGS[:count]
+        for first in things[:count]
+        for second in things[:count]
         if first != second
         for relation in ("left of", "right of")
     ]
@@ -461,11 +475,13 @@ def _split_case(seed: int, share: float, count: int = len(_THINGS)):
 
 held_out = Exercise(
     reference=held_out,
-    cases=[  # of ten pairs, the last of six
+    cases=[  # of ten pairs, then of six, then of so many that pairs drawn twice show in their count
         lambda: _split_case(0, 0.27),
         lambda: _split_case(1, 0.3),
         lambda: _split_case(2, 0.12),
         lambda: _split_case(3, 0.3, 4),
+        lambda: _split_case(4, 0.38, 12, _MANY_THINGS),
+        lambda: _split_case(5, 0.36, 12, _MANY_THINGS),
     ],
     observe=_split_facts,
     mistakes=[
@@ -492,8 +508,13 @@ held_out = Exercise(
         ),
         (
             _a_coin_each,
-            "Each pair is decided by a coin of its own, so how many are held out is left to "
-            "chance: with few pairs it may be none. Hold out a fixed number.",
+            "How many pairs are held out is left to chance: each is decided by a coin of its own, "
+            "or one may be drawn twice. Hold out a fixed number of different ones.",
+        ),
+        (
+            _with_replacement,
+            "How many pairs are held out is left to chance: each is decided by a coin of its own, "
+            "or one may be drawn twice. Hold out a fixed number of different ones.",
         ),
         (
             _cut_off,

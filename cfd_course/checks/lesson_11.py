@@ -108,6 +108,29 @@ alpha_bars = Exercise(
             lambda steps: torch.cat([torch.ones(1), (1 - _betas(steps)).cumprod(0)]),
             "The numbers are right, with t = 0 in front of them. This table begins at t = 1.",
         ),
+        (
+            lambda steps: (1 - torch.linspace(1e-4, 0.02, 1000)[:steps]).cumprod(0),
+            "Your betas are those of 1000 steps, whatever `steps` is: with fewer they never get to "
+            "0.02.",
+        ),
+        (
+            lambda steps: (1 - torch.linspace(1e-4, 0.02, steps + 1)[1:]).cumprod(0),
+            "Your betas begin one place too late: the first of them is to be 0.0001.",
+        ),
+        (
+            lambda steps: (1 - torch.linspace(1e-4, 0.02, steps + 1)[:-1]).cumprod(0),
+            "Your betas end one place too early: the last of them is to be 0.02.",
+        ),
+        (
+            lambda steps: (1 - _betas(steps) * 1000 / steps).cumprod(0),
+            "You make the betas larger where there are fewer steps. A good idea in general, but "
+            "these were to go from 0.0001 to 0.02 whatever `steps` is.",
+        ),
+        (
+            lambda steps: torch.exp(-_betas(steps).cumsum(0)),
+            "Close, and not it: e to the power of -beta is a little more than 1 - beta, and a "
+            "thousand times a little is much.",
+        ),
     ],
 )
 
@@ -119,9 +142,11 @@ def share_at(alpha_bars, t):
 
 share_at = Exercise(
     reference=share_at,
-    cases=[  # never T itself, where the broken one stops with an error
+    cases=[
         lambda: (torch.tensor([0.9, 0.7, 0.4, 0.2, 0.1, 0.05]), torch.tensor([1, 4, 2, 5])),
         lambda: (torch.tensor([0.95, 0.9, 0.6, 0.3, 0.2]), torch.tensor([3, 1])),
+        # The last of all, where the broken one stops with an error.
+        lambda: (torch.tensor([0.8, 0.5, 0.002]), torch.tensor([2, 3])),
     ],
     mistakes=[
         (
@@ -154,6 +179,26 @@ share_at = Exercise(
         (
             lambda alpha_bars, t: 1 - alpha_bars[t - 1],
             "The place is right, but that is the noise's share, not the picture's.",
+        ),
+        (
+            lambda alpha_bars, t: alpha_bars[(t - 1).clamp(max=len(alpha_bars) - 2)],
+            "The last entry of the table is missed: for t = T its neighbour comes back.",
+        ),
+        (
+            lambda alpha_bars, t: alpha_bars[:-1][(t - 1) % (len(alpha_bars) - 1)],
+            "The last entry of the table is missed: t = T gets what belongs to t = 1.",
+        ),
+        (
+            lambda alpha_bars, t: alpha_bars[:-1][t - 1],
+            "The last entry of the table is missed: there is none for t = T.",
+        ),
+        (
+            lambda alpha_bars, t: torch.cat([alpha_bars[:-1], torch.zeros(1)])[t - 1],
+            "The last entry of the table is missed: T has a share of its own, which is not 0.",
+        ),
+        (
+            lambda alpha_bars, t: alpha_bars[(t - 2).clamp(min=0)],
+            "One too early: from t = 2 on it reads the number before.",
         ),
     ],
 )
@@ -272,6 +317,7 @@ step_mean = Exercise(
         lambda: (NoiseSchedule.linear(50, 1e-3, 0.3), _random(3, 2, 5), 20, _random(4, 2, 5)),
         lambda: (_schedule, _random(5, 2, 1, 3, 4), 900, _random(6, 2, 1, 3, 4)),
         lambda: (_coarse, _random(7, 5, 2), 10, _random(8, 5, 2)),
+        lambda: (_schedule, 4 * _random(9, 4, 3), 1, _random(10, 4, 3)),
     ],
     mistakes=[
         (
@@ -560,6 +606,31 @@ attend = Exercise(
         (
             lambda q, k, v, heads: _attended(q, k, v, heads, (q.shape[2] // heads) ** -0.5, -2),
             "The weights of a place don't add up to 1; those of a key do.",
+        ),
+        (
+            lambda q, k, v, heads: _attended(q, k, v, heads, (q.shape[2] // heads) ** -0.5, 1),
+            "The softmax goes over the heads: what one says of a key depends on the others. Each "
+            "head has weights of its own, which add up to 1 over the keys.",
+        ),
+        (
+            lambda q, k, v, heads: _attended(
+                q, k, v, q.shape[2] // heads, (q.shape[2] // heads) ** -0.5
+            ),
+            "The number of heads and their width are exchanged: `heads` heads, each C / heads "
+            "channels wide.",
+        ),
+        (
+            lambda q, k, v, heads: _attended(q, k, v, q.shape[2] // heads, heads**-0.5),
+            "The number of heads and their width are exchanged: `heads` heads, each C / heads "
+            "channels wide.",
+        ),
+        (
+            lambda q, k, v, heads: (
+                _attended(q, k, v, heads, (q.shape[2] // heads) ** -0.5)
+                .unflatten(2, (heads, -1))
+                .mean(2)
+            ),
+            "The heads are averaged. Each has channels of the result to itself, side by side.",
         ),
     ],
 )
@@ -948,6 +1019,7 @@ hide_labels = Exercise(
         ),
         lambda: (torch.tensor([0, 9, 9]), torch.tensor([False, True, False]), 10),
         lambda: (torch.tensor([2, 0, 1, 1]), torch.tensor([True, False, True, True]), 7),
+        lambda: (torch.tensor([3, 0]), torch.tensor([False, False]), 5),
     ],
     mistakes=[
         (
@@ -1260,12 +1332,12 @@ def _both(network, x_t, t, conditions):
     return tuple(network(torch.cat([x_t, x_t]), t, both).chunk(2))
 
 
-class _Network:
+class _Network(nn.Module):
     """Says something that depends on everything, and counts how often it is asked."""
 
     asked = 0
 
-    def __call__(self, x_t, t, condition):
+    def forward(self, x_t, t, condition):
         self.asked += 1
         label = torch.where(condition.present, condition.tokens[:, 0].float(), -2.0)
         told = (label * (1 + t / 1000)).reshape(-1, *[1] * (x_t.ndim - 1))
@@ -1305,7 +1377,7 @@ def _zeros_for_null(network, x_t, t, condition):
 both_at_once = Exercise(
     reference=both_at_once,
     cases=[
-        lambda: _condition_case(1, (4,), 3, 1, 4),
+        lambda: _condition_case(1, (1, 4, 2), 3, 1, 4),
         lambda: _condition_case(2, (2, 3, 5), 5, 9),
     ],
     observe=_asked_once,
@@ -1544,7 +1616,13 @@ def _hole_case(seed: int, channels: int):
 
 masked_input = Exercise(
     reference=masked_input,
-    cases=[lambda: _hole_case(0, 3), lambda: _hole_case(1, 1)],
+    cases=[
+        lambda: _hole_case(0, 3),
+        lambda: _hole_case(1, 1),
+        # As high as wide, and one without a hole.
+        lambda: (_random(2, 2, 2, 3, 3), torch.arange(18).reshape(2, 1, 3, 3) % 9 % 5 == 1),
+        lambda: (_random(3, 1, 2, 3, 4), torch.zeros(1, 1, 3, 4, dtype=torch.bool)),
+    ],
     mistakes=[
         (
             lambda pictures, mask: pictures.masked_fill(mask, 0),

@@ -2,14 +2,17 @@
 go to another process as text (seal, unseal), and nothing in that text is ever run."""
 
 import base64
+import contextlib
 import copy
+import functools
 import hashlib
 import inspect
 import json
 import numbers
 import random
 import re
-from collections.abc import Mapping
+import types
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -79,29 +82,86 @@ def contents(value):
         return [contents(each) for each in value]
     if isinstance(value, (bool, int, float, str)):
         return value
+    if isinstance(value, torch.optim.Optimizer):  # what it was told: its rate, say
+        groups = [{k: v for k, v in group.items() if k != "params"} for group in value.param_groups]
+        return plain(groups)
     parts = value if isinstance(value, Mapping) else getattr(value, "__dict__", {})
     return {str(k): plain(v) for k, v in parts.items() if isinstance(v, Tensor)}
 
 
 def observed(function, arguments, names: list[str], observe=None) -> dict:
     """Call the function. Returns its "result"; what it gave back before `observe` looked at it, if
-    that is something else ("raw"); the arguments that it "changed"; the "state" that it left; and
-    "random", a fingerprint of each source of random numbers."""
+    that is something else ("raw"); the arguments that it "changed"; the "state" that it left;
+    "random", a fingerprint of each source of random numbers; and its "calls" of them."""
     before = [contents(each) for each in arguments]
-    result = raw = function(*arguments)
-    if observe is not None:
-        result = observe(arguments, result)
+    with _listening(names, arguments) as (heard, calls):
+        result = raw = function(*heard)
+        if observe is not None:
+            result = observe(arguments, result)
     changed = [
         name
         for name, old, new in zip(names, before, arguments, strict=False)
         if difference(contents(new), old) is not None
     ]
     found = {"result": plain(result), "changed": changed, "random": random_state()}
-    found["state"] = _state(names, arguments)
+    found |= {"state": state_of(names, arguments), "calls": calls}
     return found if observe is None else {**found, "raw": plain(raw)}
 
 
-def _state(names, arguments) -> dict:
+MOST_CALLS = 40  # of which it is recorded with what
+
+
+@contextlib.contextmanager
+def _listening(names, arguments) -> Iterator[tuple[list, list]]:
+    """The arguments for a function, and a list that grows with its calls of them: of networks, of
+    their parts where these are called by themselves, and of functions. [[name, {name of its
+    argument: what it holds}], ...]; None in place of what later ones are called with."""
+    calls, depth, hooks, heard = [], [0], [], list(arguments)
+
+    def enter(name: str, function, positional, named) -> None:
+        if depth[0] == 0 and len(calls) < MOST_CALLS:
+            given = dict(enumerate(positional)) | named
+            with contextlib.suppress(TypeError, ValueError):
+                given = inspect.signature(function).bind(*positional, **named).arguments
+            calls.append([name, {str(key): contents(each) for key, each in given.items()}])
+        elif depth[0] == 0:
+            calls.append([name, None])
+        depth[0] += 1
+
+    def leave(*_) -> None:
+        depth[0] -= 1
+
+    def listen(name: str, function):
+        @functools.wraps(function)
+        def call(*positional, **named):
+            enter(name, function, positional, named)
+            try:
+                return function(*positional, **named)
+            finally:
+                leave()
+
+        return call
+
+    for i, (name, value) in enumerate(zip(names, arguments, strict=False)):
+        if isinstance(value, types.FunctionType):
+            heard[i] = listen(name, value)
+        for path, part in value.named_modules() if isinstance(value, nn.Module) else ():
+            called = functools.partial(enter, ".".join([name, path] if path else [name]))
+            hooks += [
+                part.register_forward_pre_hook(
+                    lambda part, given, named, called=called: called(part.forward, given, named),
+                    with_kwargs=True,
+                ),
+                part.register_forward_hook(leave, always_call=True),
+            ]
+    try:
+        yield heard, calls
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def state_of(names, arguments) -> dict:
     """What a function can leave behind for all that runs after it."""
     modes = {
         f"{name}.training": all(part.training for part in value.modules())

@@ -82,18 +82,41 @@ def _other(value):
     return None
 
 
+def _whole(value) -> bool:
+    if isinstance(value, Tensor):
+        return not (value.is_floating_point() or value.is_complex() or value.dtype == torch.bool)
+    return type(value) is int
+
+
+def _halved(value):
+    if isinstance(value, Tensor) and _whole(value):
+        return torch.where(value > 1, value // 2, value)
+    if isinstance(value, Tensor):
+        half = ~value if value.dtype == torch.bool else value.detach() / 2
+        return half.requires_grad_(value.requires_grad)
+    return value // 2 if type(value) is int else value / 2 if value > 0 else value + 1
+
+
 def _change(path: Path) -> Callable[[list], list]:
     return lambda arguments: _put(arguments, path, _other(_get(arguments, path)))
 
 
 def _change_last_example(arguments) -> list:
     """In every tensor that has as many rows as the first one."""
+    return _in_each(arguments, lambda value: torch.cat([value[:-1], _other(value)[-1:]]))
+
+
+def _change_first_example(arguments) -> list:
+    return _in_each(arguments, lambda value: torch.cat([_other(value)[:1], value[1:]]))
+
+
+def _in_each(arguments, change: Callable) -> list:
     paths = [p for p in _paths(arguments) if _rows(_get(arguments, p))]
     count = _rows(_get(arguments, paths[0]))
     for path in paths:
         value = _get(arguments, path)
         if _rows(value) == count:
-            arguments = _put(arguments, path, torch.cat([value[:-1], _other(value)[-1:]]))
+            arguments = _put(arguments, path, change(value))
     return arguments
 
 
@@ -109,8 +132,12 @@ def probes(names: list[str], arguments) -> dict[str, Callable[[list], list]]:
         for path in _paths(arguments)
         if isinstance(_get(arguments, path), kinds)
     }
+    for path in _paths(arguments):  # a second one, for what is rounded may not feel the first
+        if as_numbers(_get(arguments, path)) is not None:
+            found[f"far other {_name(names, path)}"] = _changing(path, _halved)
     if any(_rows(_get(arguments, path)) > 1 for path in _paths(arguments)):
         found["other last example"] = _change_last_example
+        found["other first example"] = _change_first_example
     return found
 
 
@@ -138,12 +165,28 @@ OUTPUTS: list[tuple[str, Callable[[Tensor], Tensor]]] = [
     ("{}, clamped to 0..1", lambda w: w.clamp(0, 1)),
     ("{}, with 0 for everything below 0", lambda w: w.clamp(min=0)),
     ("{}, rounded to whole numbers", lambda w: w.round()),
+    ("{}, rounded to one decimal", lambda w: w.round(decimals=1)),
+    ("{}, rounded to two decimals", lambda w: w.round(decimals=2)),
+    ("{}, less its own mean", lambda w: w - w.mean()),
+    ("{}, divided by its own standard deviation", lambda w: w / _spread(w)),
+    ("{}, less its own mean and divided by its standard deviation", lambda w: _normal(w)),
+    ("{}, divided by its largest value", lambda w: w / w.max()),
+    ("{}, divided by its largest absolute value", lambda w: w / w.abs().max()),
     ("{}, cut to whole numbers", lambda w: w.trunc()),
     ("{}, brought from -1..1 to 0..1", lambda w: (w + 1) / 2),
     ("{}, brought from 0..1 to -1..1", lambda w: 2 * w - 1),
     ("the mean over all examples of {}, for each of them", lambda w: w.mean(0).expand_as(w)),
     ("{} of the first example, for each of them", lambda w: w[:1].expand_as(w)),
 ]
+
+
+def _normal(x: Tensor) -> Tensor:
+    return (x - x.mean()) / _spread(x)
+
+
+def _spread(x: Tensor) -> Tensor:
+    return x.std(correction=min(1, x.numel() - 1))
+
 
 # --- what the right result could have come of -------------------------------------------------
 
@@ -162,6 +205,14 @@ _FLOAT = [
     ("{0} clamped to -1..1", lambda v: v.clamp(-1, 1)),
     ("the square root of {0} in its place", lambda v: v**0.5),
     ("the square of {0} in its place", lambda v: v**2),
+    ("{0} in half precision", lambda v: v.half().to(v.dtype)),
+    ("the absolute value of {0}", lambda v: v.abs()),
+    ("1 / {0} in place of {0}", lambda v: 1 / v),
+    ("2 pi times {0}", lambda v: 2 * math.pi * v),
+    ("{0} in degrees", lambda v: v.deg2rad()),
+    ("{0} / 1000 in place of {0}", lambda v: v / 1000),
+    ("{0} less its own mean", lambda v: v - v.mean()),
+    ("{0} less its own mean and divided by its standard deviation", _normal),
 ]
 _NUMBER = [
     ("1 + {0} in place of {0}", lambda v: v + 1),
@@ -181,6 +232,7 @@ _TABLES = [
     ("1 - alpha_bars in place of alpha_bars", "alpha_bars", lambda s: 1 - s.alpha_bars),
     ("alpha_bars one step earlier", "alpha_bars", lambda s: _earlier(s.alpha_bars)),
     ("alpha_bars one step later", "alpha_bars", lambda s: s.alpha_bars[_later(s)]),
+    ("alpha_bars in half precision", "alpha_bars", lambda s: s.alpha_bars.half().double()),
     ("alpha_bars in place of alphas", "alphas", lambda s: s.alpha_bars),
     ("the square root of alphas in its place", "alphas", lambda s: s.alphas**0.5),
     ("alphas one step earlier", "alphas", lambda s: _earlier(s.alphas)),
@@ -202,7 +254,7 @@ def _changes_of(value) -> list[tuple[str, Callable]]:
     if isinstance(value, NoiseSchedule):
         return [(words, _with_table(name, change)) for words, name, change in _TABLES]
     if isinstance(value, (bool, int, float)):
-        number = [] if isinstance(value, bool) else _NUMBER + _FLOAT[1:2] + _FLOAT[3:]
+        number = [] if isinstance(value, bool) else _NUMBER + _FLOAT[1:2] + _FLOAT[3:5]
         return _WHOLE if type(value) is int else number
     if not isinstance(value, Tensor):
         return []
@@ -251,12 +303,14 @@ def _exchanging(one: Path, two: Path) -> Callable[[list], list]:
 
 @dataclasses.dataclass
 class Case:
-    """names and arguments; what came and what is right, as plain data; and the same of the probes
-    and of the call with another seed."""
+    """The arguments; what came and what is right, as plain data; and the same of the calls of
+    networks and functions among the arguments, of the probes, and of the call with another seed."""
 
     arguments: list
     got: object
     wanted: object
+    got_calls: list
+    wanted_calls: list
     got_probes: dict
     wanted_probes: dict
     got_again: object
@@ -272,13 +326,13 @@ def said_of(
 ) -> str | None:
     """Whatever can be said of a wrong answer, most telling first; None if nothing can.
     rerun(function, change, number): its result in a case, with something done to the arguments."""
-    trials = _Trials(cases, rerun, time.thread_time() + SECONDS)
+    trials = _Trials(cases, rerun, reference, time.thread_time() + SECONDS)
     related = _relation(names, cases, trials, reference) or _weights(names, cases)
     related = related or _two_mistakes(names, cases, trials, mistakes)
     said = [_own_random_numbers(cases), related, *_about_arguments(names, cases)]
     said += [_one_example_changes_another(cases)]
     if related is None:
-        said += [_which_are_right(cases), _where(names, cases)]
+        said += [_calls(cases), _which_are_right(cases), _where(names, cases)]
     return " ".join([each for each in said if each is not None][:3]) or None
 
 
@@ -298,6 +352,8 @@ def _equal(a, b) -> bool:
 
 
 def _own_random_numbers(cases) -> str | None:
+    if any(isinstance(each, torch.Generator) for case in cases for each in case.arguments):
+        return None  # that has another seed too, the second time
     if any(_same(c.wanted, c.wanted_again) and not _same(c.got, c.got_again) for c in cases):
         return "Called twice it gives two results: it draws random numbers of its own."
     return None
@@ -305,41 +361,44 @@ def _own_random_numbers(cases) -> str | None:
 
 def _about_arguments(names, cases) -> list[str]:
     """Which arguments make no difference, though they should, and the other way round."""
-    ignored, heard = [], []
-    for probe in dict.fromkeys(name for case in cases for name in case.got_probes):
-        seen = [
-            (_equal(c.got, c.got_probes[probe]), _same(c.wanted, c.wanted_probes[probe]))
-            for c in cases
-            if probe in c.got_probes and probe in c.wanted_probes
-        ]
-        name = probe.removeprefix("other ")
-        if name != "last example" and seen:
-            if all(same for same, _ in seen) and not any(right for _, right in seen):
-                ignored.append(name)
-            if any(
-                _equal(c.wanted, c.wanted_probes[probe]) and not _same(c.got, c.got_probes[probe])
-                for c in cases
-                if probe in c.got_probes and probe in c.wanted_probes
-            ):
-                heard.append(name)
+    seen = {}  # for each argument, of each probe of it: (same came back, same is right, it moved)
+    for case in cases:
+        for probe in case.got_probes.keys() & case.wanted_probes.keys() - EXAMPLES.keys():
+            got, wanted = case.got_probes[probe], case.wanted_probes[probe]
+            # Facts, of what was drawn say, stay the same whatever the numbers are.
+            unmoved = bool(_numeric(case.wanted)) and _equal(case.wanted, wanted)
+            moved = unmoved and not _same(case.got, got)
+            facts = _equal(case.got, got), _same(case.wanted, wanted), moved
+            seen.setdefault(probe.rpartition("other ")[2], []).append(facts)
+    order = [_name(names, path) for path in _paths(cases[0].arguments)]
+    seen = {name: seen[name] for name in order if name in seen}
+    ignored = [
+        name
+        for name, facts in seen.items()
+        if all(same for same, _, _ in facts) and not any(right for _, right, _ in facts)
+    ]
+    heard = [name for name, facts in seen.items() if any(moved for _, _, moved in facts)]
     said = []
     if ignored:
         said.append(f"Whatever {' or '.join(ignored)} is, the same comes back.")
     if heard and len(heard) < 3:
-        said.append(f"It changes with {' and '.join(heard)}, and should not.")
+        said.append(f"It changes with {' and '.join(heard)} where it should not.")
     return said
 
 
+# What is changed in one example, and the others: their results should stay.
+EXAMPLES = {"other last example": slice(None, -1), "other first example": slice(1, None)}
+
+
 def _one_example_changes_another(cases) -> str | None:
-    for case in cases:
-        probe = "other last example"
+    for case, (probe, others) in itertools.product(cases, EXAMPLES.items()):
         if probe not in case.got_probes or probe not in case.wanted_probes:
             continue
         four = [case.got, case.got_probes[probe], case.wanted, case.wanted_probes[probe]]
         for name in leaves(case.wanted):
             rows = [leaves(each).get(name) for each in four]
             if all(_rows(each) == _rows(rows[0]) > 1 for each in rows):
-                got, other, wanted, right = (each[:-1] for each in rows)
+                got, other, wanted, right = (each[others] for each in rows)
                 if _same(right, wanted) and not _same(other, got):
                     return "One example changes the result of another."
     return None
@@ -376,6 +435,11 @@ def _numeric(result) -> dict[str, Tensor]:
     return {name: n for name, n in numbers.items() if n is not None and not n.is_complex()}
 
 
+def _facts(result) -> dict[str, object]:
+    """The parts of a result that are no numbers."""
+    return {name: each for name, each in leaves(result).items() if as_numbers(each) is None}
+
+
 def _agree(got: Tensor, wanted: Tensor) -> bool:
     return got.shape == wanted.shape and not bool(wrong_places(got, wanted).any())
 
@@ -386,7 +450,8 @@ def _size(x: Tensor) -> float:
 
 
 def _explains(pairs, guesses) -> bool:
-    """Whether the guesses are what came, in every case, and clearly not what is right."""
+    """Whether the guesses are what came, in every case, and clearly not what is right: far closer
+    to the one than to the other."""
     error = far = 0.0
     for (got, wanted), guess in zip(pairs, guesses, strict=True):
         if got.shape != guess.shape or bool((got.isfinite() != guess.isfinite()).any()):
@@ -402,7 +467,7 @@ def _explains(pairs, guesses) -> bool:
         else:
             broken = bool((guess.isfinite() != wanted.isfinite()).any())
             far = max(far, math.inf if broken else _size(guess - wanted) / (_size(guess) + 1e-9))
-    return far > 1e-3 and error < 0.03 * far
+    return far > 2e-5 and error < 0.03 * far
 
 
 def _relation(names, cases, trials, reference) -> str | None:
@@ -413,6 +478,8 @@ def _relation(names, cases, trials, reference) -> str | None:
     right = {part: [w for _, w in pairs[part]] for part in pairs}
     for words in _made_of(names, cases, pairs, right, "the right result"):
         return f"{what} comes back is {words}."
+    if (limited := _limited(pairs)) is not None:
+        return f"{what} comes back is {limited}."
     changes = list(_inputs(names, cases[0].arguments))
     for words, change in changes:
         if trials.explain(reference, change):
@@ -421,6 +488,21 @@ def _relation(names, cases, trials, reference) -> str | None:
         base = f"what would be right with {words}"
         for said in trials.made_of(names, reference, change, base):
             return f"{what} comes back is {said}."
+    return None
+
+
+def _limited(pairs) -> str | None:
+    """The right result, but nothing beyond one number: the largest or the smallest that came."""
+    pairs = [pair for part in pairs.values() for pair in part]
+    if any(g.shape != w.shape or not g.numel() or not w.numel() for g, w in pairs):
+        return None
+    for words, end, far in (("more", torch.amax, 1), ("less", torch.amin, -1)):
+        limit = max(far * float(end(got)) for got, _ in pairs) * far
+        cut = [w.clamp(max=limit) if far > 0 else w.clamp(min=limit) for _, w in pairs]
+        beyond = sum(int((far * (w - limit) > 0).sum()) for _, w in pairs)
+        # One value that is too small could be anything.
+        if beyond > 1 and math.isfinite(limit) and _explains(pairs, cut):
+            return f"the right result, but never {words} than {limit:.4g}"
     return None
 
 
@@ -445,10 +527,11 @@ class _Trials:
     """Whether other functions, or the same with other arguments, give what came: asked of one case
     first, and of all only where that one agrees."""
 
-    def __init__(self, cases, rerun, end: float):
-        self.cases, self.rerun, self.end = cases, rerun, end
+    def __init__(self, cases, rerun, reference, end: float):
+        self.cases, self.rerun, self.reference, self.end = cases, rerun, reference, end
         numbers = _Numbers(cases)
         wrong = numbers.wrong()
+        self.right = {p: numbers.pairs(p) for p in numbers.parts if p not in wrong}
         self.pairs = {part: numbers.pairs(part) for part in wrong} if len(wrong) < 7 else {}
         self.what = "What" if len(numbers.parts) == 1 else f"In {' and '.join(wrong)} what"
         # The case in which the most values are wrong.
@@ -465,8 +548,15 @@ class _Trials:
             if time.thread_time() > self.end:
                 return None
             try:
-                numbers = _numeric(self.rerun(function, change, number))
-                self.found[key] = {part: numbers[part] for part in self.pairs}
+                result = self.rerun(function, change, number)
+                numbers = _numeric(result)
+                # A mistake that spoils what is right, or of which other facts are true, is another
+                # one: its words are not true here.
+                other = function is not self.reference and not (
+                    all(_agree(numbers[p], pairs[number][1]) for p, pairs in self.right.items())
+                    and _facts(result) == _facts(self.cases[number].got)
+                )
+                self.found[key] = None if other else {p: numbers[p] for p in self.pairs}
             except Exception:  # of such arguments nobody has to make sense
                 self.found[key] = None
         return self.found[key]
@@ -512,12 +602,19 @@ def _made_of(names, cases, pairs, base, said: str, simple: bool = False) -> Iter
             guesses = {part: [make(each) for each in base[part]] for part in parts}
         except (RuntimeError, IndexError):
             continue
-        if all(_explains(pairs[part], guesses[part]) for part in parts):
+        moved = any(
+            not _agree(*two) for p in parts for two in zip(guesses[p], base[p], strict=True)
+        )
+        if moved and all(_explains(pairs[part], guesses[part]) for part in parts):
             yield words.format(said)
     factors = [_factors(pairs[part], base[part]) for part in parts]
     if all(each is not None for each in factors):
         first = factors[0]
-        if all(math.isclose(f, first[0], rel_tol=2e-3) for each in factors for f in each):
+        one = math.isclose(first[0], 1, rel_tol=1e-4)
+        if (
+            all(math.isclose(f, first[0], rel_tol=2e-3) for each in factors for f in each)
+            and not one
+        ):
             size = _named_size(names, cases, first)
             yield f"{_times(first[0])} {said}{size and f' ({size})'}"
         elif len(parts) == 1 and (size := _named_size(names, cases, first)):
@@ -573,8 +670,8 @@ def _named_size(names, cases, factors) -> str:
         except KeyError:
             continue
         for kind, power in (("{}", 1), ("the square root of {}", 0.5)):
-            if all(
-                s > 1 and math.isclose(f, s**power, rel_tol=2e-3)
+            if max(sizes) > 1 and all(
+                s > 0 and math.isclose(f, s**power, rel_tol=2e-3)
                 for f, s in zip(factors, sizes, strict=True)
             ):
                 return kind.format(words)
@@ -583,10 +680,15 @@ def _named_size(names, cases, factors) -> str:
 
 def _sizes(names, arguments) -> dict[str, float]:
     found = {}
-    for path in _paths(arguments):
-        value, name = _get(arguments, path), _name(names, path)
+    values = {_name(names, path): _get(arguments, path) for path in _paths(arguments)}
+    for name, value in list(values.items()):
+        parts = getattr(value, "__dict__", {}) if not isinstance(value, (nn.Module, Tensor)) else {}
+        values |= {f"{name}.{part}": v for part, v in parts.items() if isinstance(v, Tensor)}
+    for name, value in values.items():
         if type(value) in (int, float):
             found[name] = float(value)
+        if type(value) is float:
+            found[f"1 - {name}"] = 1 - value
         if isinstance(value, Tensor) and value.ndim:
             found[f"the number of values in {name}"] = value.numel()
             found[f"the number of values in one row of {name}"] = value.numel() / max(len(value), 1)
@@ -665,10 +767,15 @@ def _weights(names, cases) -> str | None:
     """Of results that are sums of the arguments, each with a weight of its own for each example:
     which weights are wrong."""
     numbers = _Numbers(cases)
-    if len(numbers.parts) != 1:
-        return None
+    wrong = numbers.wrong()
+    start = "" if len(numbers.parts) == 1 else f"In {wrong[0]}: " if wrong else ""
+    found = (_weights_in(names, cases, numbers.pairs(part)) for part in wrong[:1])
+    return next((start + each for each in found if each is not None), None)
+
+
+def _weights_in(names, cases, pairs) -> str | None:
     wrong, clearest = set(), None
-    for case, (got, wanted) in zip(cases, numbers.pairs(numbers.parts[0]), strict=True):
+    for case, (got, wanted) in zip(cases, pairs, strict=True):
         if got.shape != wanted.shape or got.ndim < 2:
             return None
         paths = [p for p in _paths(case.arguments) if _adds_up(_get(case.arguments, p), wanted)]
@@ -743,8 +850,92 @@ def _where(names, cases) -> str | None:
                 ):
                     return f"It is right wherever {_name(names, path)} is {truth}."
         rows = [each.flatten(1).any(1) if each.ndim > 1 else each for each in wrong]
+        if (when := _when(names, cases, rows)) is not None:
+            return when
         if all(len(r) > 1 and not bool(r[0]) and bool(r[1:].all()) for r in rows):
-            return "It is right for the first example, and wrong for all others."
+            return "It is right in the first row, and wrong in all others."
         if all(len(r) > 1 and bool(r[-1]) and not bool(r[:-1].any()) for r in rows):
-            return "Only the last example is wrong."
+            return "Only the last row is wrong."
+        if (places := _places(wrong)) is not None:
+            return places
     return None
+
+
+def _places(wrong: list[Tensor]) -> str | None:
+    """Along which dimension only some places are wrong, in every case that is wrong."""
+    wrong = [each for each in wrong if bool(each.any())]
+    dims = min((each.ndim for each in wrong), default=0)
+    for dim in [*range(1, dims), 0][:dims]:
+        at = [each.movedim(dim, 0).flatten(1).any(1) for each in wrong]
+        if all(0 < int(each.sum()) < len(each) for each in at):
+            some = ", ".join(map(str, (~at[0]).nonzero()[:6, 0].tolist()))
+            more = ", ..." if int((~at[0]).sum()) > 6 else ""
+            shape = list(wrong[0].shape)
+            return (
+                f"In a result of shape {shape} it is right at {some}{more} along dimension {dim}."
+            )
+    return None
+
+
+def _when(names, cases, rows) -> str | None:
+    """For which values of a whole number, one for all or one for each example, it is wrong."""
+    for path in _paths(cases[0].arguments):
+        wrong, right = set(), set()
+        for case, each in zip(cases, rows, strict=True):
+            value = _get(case.arguments, path)
+            if (
+                not _whole(value)
+                or isinstance(value, Tensor)
+                and value.shape not in ((), each.shape)
+            ):
+                break
+            values = torch.as_tensor(value).expand(len(each)).tolist()
+            for number, is_wrong in zip(values, each.tolist(), strict=True):
+                (wrong if is_wrong else right).add(number)
+        else:
+            if right and 0 < len(wrong) < 3 and not wrong & right:
+                name, values = _name(names, path), " or ".join(map(str, sorted(wrong)))
+                others = ", ".join(map(str, sorted(right)[:6]))
+                return f"It is wrong only where {name} is {values}, and right for {others}."
+    return None
+
+
+# --- what it calls ---
+
+
+def _calls(cases) -> str | None:
+    """How often an answer calls the networks and functions among its arguments, and with what."""
+    told = [_calls_of(case) for case in cases if not _same(case.got, case.wanted)]
+    if not told or None in told:
+        return None
+    # What is given may be right in one case and, for a shortcut say, another in the next.
+    fine = [said.startswith("Everything") for said in told]
+    return told[0] if all(fine) or not any(fine) else None
+
+
+def _calls_of(case) -> str | None:
+    got, wanted = case.got_calls, case.wanted_calls
+    mine, right = [name for name, _ in got], [name for name, _ in wanted]
+    if not right or mine and not set(mine) & set(right):
+        return None
+    for name in dict.fromkeys(right + mine):
+        if mine.count(name) != right.count(name):
+            often = [_often(names.count(name)) for names in (mine, right)]
+            return f"{name} is called {often[0]}, and in the course's version {often[1]}."
+    left = list(wanted)
+    for name, given in got:
+        expected = next(each for each in left if each[0] == name)
+        left = [each for each in left if each is not expected]
+        if given is None or given.keys() != (expected[1] or {}).keys():
+            return None
+        for key, value in given.items():
+            other = difference(value, expected[1][key])
+            if other is not None:
+                what = f"What {name} is given" + ("" if key.isdigit() else f" as {key}")
+                return f"{what} is not what the course's version gives it: {other.words}."
+    what = right[0] if len(set(right)) == 1 else "each part"
+    return f"Everything that {what} is given is right; what is made of its answer is not."
+
+
+def _often(count: int) -> str:
+    return {0: "not at all", 1: "once", 2: "twice"}.get(count, f"{count} times")
