@@ -589,6 +589,42 @@ def implicit_gradient(schedule, null, told, t):
     return torch.sub(-told / spread, -null / spread)
 
 
+# --- Lesson 18, the bridge to Diffusers ---
+
+
+def their_clock(alpha_bars, visited):
+    """The products taken once more; each time looked up by where it stands in their list."""
+    alphas = alpha_bars[1:] / alpha_bars[:-1]
+    theirs = list(range(len(alpha_bars) - 1))
+    return torch.cumprod(alphas, 0), torch.tensor([theirs[t - 1] for t in visited if t > 0])
+
+
+def scheduler_config(schedule, clip):
+    """Options only where the default is another."""
+    options = dict(timestep_spacing="trailing", num_train_timesteps=len(schedule.alphas) - 1)
+    options["trained_betas"] = (1 - schedule.alphas[1:]).numpy()
+    if clip is None:
+        return options | {"clip_sample": False}
+    return options | {"clip_sample_range": clip}
+
+
+def from_diffusers(unet, null):
+    """Example by example."""
+
+    def network(x_t, t, condition):
+        rows = zip(condition.tokens, condition.present.tolist(), strict=True)
+        tokens = torch.stack([row if told else null[0] for row, told in rows])
+        return unet(x_t, torch.as_tensor(t) - 1, encoder_hidden_states=tokens, return_dict=False)[0]
+
+    return network
+
+
+def bytes_a_step(parameters, processes, bytes):
+    """Two rounds, sending after sending."""
+    part = parameters * bytes / processes
+    return sum(part for _ in range(2) for _ in range(processes - 1))
+
+
 RIGHT_ANSWERS = {
     "lesson_01.add_noise": add_noise,
     "lesson_01.snr": snr,
@@ -652,4 +688,8 @@ RIGHT_ANSWERS = {
     "lesson_12.guide_by_classifier": guide_by_classifier,
     "lesson_12.guided_step": guided_step,
     "lesson_12.implicit_gradient": implicit_gradient,
+    "lesson_18.their_clock": their_clock,
+    "lesson_18.scheduler_config": scheduler_config,
+    "lesson_18.from_diffusers": from_diffusers,
+    "lesson_18.bytes_a_step": bytes_a_step,
 }

@@ -25,6 +25,7 @@ METHOD = [
     "text",
     "words",
     "pipelines",
+    "bridge",
 ]
 INSTRUMENTS = ["metrics", "figures", "widgets", "measuring"]
 SCHOOL = ["checks", "classroom", "grading", "report", "__main__"]

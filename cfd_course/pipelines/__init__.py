@@ -57,6 +57,7 @@ __all__ = [
     "Tiled",
     "build",
     "build_schedule",
+    "checkpoint_path",
     "coarse_and_detail",
     "load",
     "start_noise",
@@ -88,23 +89,29 @@ def build(recipe: dict) -> nn.Module:
     return APPLICATIONS[recipe["name"]].network(recipe)
 
 
+def checkpoint_path(name: str | Path) -> Path:
+    """Where a shipped checkpoint lies, by its name; the path of another as it comes."""
+    if not isinstance(name, (str, Path)):
+        raise TypeError(f"name should be a name or a path, but {expect.describe(name)} came.")
+    path = Path(name)
+    if path.suffix == ".safetensors":
+        return path
+    try:
+        return data_path(f"checkpoints/{name}.safetensors")
+    except FileNotFoundError as error:
+        shipped = sorted(file.stem for file in data_path("checkpoints").glob("*.safetensors"))
+        raise ValueError(
+            f"name should be one of {', '.join(shipped)}, or the path of a .safetensors file, "
+            f"but {name!r} came."
+        ) from error
+
+
 def load(name: str | Path):
     """A shipped model by its name: "digits", "text-to-image" and "emoji" (Artists),
     "super-resolution" (a Scaler; also "-input", "-levels", "-attention"), "inpainting" and
     "digit-inpainting" (Menders), "digit-judge", "digit-classifier" and "emoji-judge" (an
     EmojiJudge); or one of the same kinds that you trained, by the path of its .safetensors file."""
-    if not isinstance(name, (str, Path)):
-        raise TypeError(f"name should be a name or a path, but {expect.describe(name)} came.")
-    path = Path(name)
-    if path.suffix != ".safetensors":
-        try:
-            path = data_path(f"checkpoints/{name}.safetensors")
-        except FileNotFoundError as error:
-            shipped = sorted(file.stem for file in data_path("checkpoints").glob("*.safetensors"))
-            raise ValueError(
-                f"name should be one of {', '.join(shipped)}, or the path of a .safetensors file, "
-                f"but {name!r} came."
-            ) from error
+    path = checkpoint_path(name)
     weights, recipe = load_checkpoint(path)
     try:
         network = build(recipe)
