@@ -6,6 +6,7 @@ tests/test_bridge.py holds it against the installed version.
 
 import difflib
 import math
+import operator
 from collections.abc import Mapping
 
 import numpy as np
@@ -202,14 +203,16 @@ def _read(arguments, config):
     if not isinstance(config, Mapping):
         said = expect.describe(config)
         raise NotYet(f"A dict of options should come back, {{name: value}}, but {said} did.")
-    for name in config.keys() - DDIM.keys():
+    config = {name: value for name, value in config.items() if str(name)[:1] != "_"}
+    for name in config.keys() - DDIM.keys():  # theirs come with _class_name and the like
         near = difflib.get_close_matches(str(name), DDIM, n=1)
         advice = f" Did you mean {near[0]}?" if near else ""
         raise NotYet(f"Their DDIMScheduler has no option {name!r}.{advice}")
     options = {**DDIM, **config}
     total = options["num_train_timesteps"]
-    if not isinstance(total, int) or isinstance(total, bool) or total < 1:
+    if not hasattr(total, "__index__") or isinstance(total, bool) or operator.index(total) < 1:
         raise NotYet(f"num_train_timesteps should be how many steps there are, not {total!r}.")
+    options["num_train_timesteps"] = total = operator.index(total)
     betas = _betas(options)
     bars = (1 - betas).cumprod(0)
     clips, most = bool(options["clip_sample"]), float(options["clip_sample_range"])
@@ -393,6 +396,9 @@ class _Output:
     def to_tuple(self):
         return (self.sample,)
 
+    def __repr__(self):
+        return "UNet2DConditionOutput(sample=tensor)"
+
 
 class TheirUnet(nn.Module):
     """Is called as their UNet2DConditionModel, predicts something that depends on everything, and
@@ -422,6 +428,8 @@ class TheirUnet(nn.Module):
     ):
         self.calls += 1
         tokens = encoder_hidden_states
+        if not isinstance(sample, Tensor) or not isinstance(tokens, Tensor):
+            raise TypeError("the U-Net takes x, timestep, encoder_hidden_states, in this order")
         if tokens.ndim != 3 or len(tokens) != len(sample):
             raise ValueError(
                 f"the U-Net got {len(sample)} pictures but tokens of shape {list(tokens.shape)}"
@@ -549,6 +557,10 @@ from_diffusers = Exercise(
             _wrapped(end=lambda output: output),
             "It returns what their U-Net returns, an object; a network of ours returns the tensor "
             "in it.",
+        ),
+        (
+            _wrapped(end=lambda output: (output.sample,)),
+            "It returns a tuple with the noise in it; a network of ours returns the tensor itself.",
         ),
         (
             _wrapped(lambda condition, null: condition.tokens),
