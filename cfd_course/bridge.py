@@ -1,38 +1,35 @@
 """The bridge to Diffusers, both ways: a checkpoint as a folder that they load, and their U-Net as a
 network that `guide` and the samplers take.
 
-The folder holds its own code, for our U-Net is none of theirs: modeling.py, below the rooms that it
-needs, and pipeline.py. It runs without this package, and this package writes it without Diffusers.
+The folder brings its own code (data/hub), for our U-Net is none of theirs: modeling.py, below the
+rooms that it needs, and pipeline.py. It runs without this package, and needs no Diffusers to write.
 """
 
 import ast
 import json
 import shutil
 from pathlib import Path
-from typing import Annotated
 
 import torch
 from jaxtyping import Float
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from .. import expect
-from ..checkpoints import load_checkpoint
-from ..conditions import Condition
-from ..expect import checked
-from ..pipelines import checkpoint_path, load
-from ..schedule import NoiseSchedule
-from ..unet import Network, Unet, Velocity
+from . import expect
+from .checkpoints import load_checkpoint
+from .conditions import Condition
+from .datasets import data_path
+from .expect import checked
+from .pipelines import checkpoint_path, load
+from .schedule import NoiseSchedule
+from .unet import Network, Unet, Velocity
 
-HERE = Path(__file__).parent
 ROOMS = ("expect", "schedule", "conditions", "unet")  # that modeling.py needs, the lowest first
 SOLVER = "DPMSolverMultistepScheduler"
 
 
 @checked
-def scheduler_config(
-    schedule: NoiseSchedule, clip: Annotated[float, "Or None, for no bounds."] | None = 1.0
-) -> dict:
+def scheduler_config(schedule: NoiseSchedule, clip: float | None = 1.0) -> dict:
     """The settings with which a DDIMScheduler or DDPMScheduler of theirs does what our samplers do.
 
     Their t counts from 0, and their tables begin with our t = 1. The betas are given as they are:
@@ -56,7 +53,7 @@ def to_diffusers(name: str | Path, folder: str | Path) -> Path:
         pipe = DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)
         pipe([3, 1, 4], guidance_scale=2.0, num_inference_steps=20).images
     """
-    artist, folder = load(name), Path(folder)
+    artist, hub, folder = load(name), data_path("hub"), Path(folder)
     network = getattr(artist, "network", None)
     predicts = "v_prediction" if isinstance(network, Velocity) else "epsilon"
     network = network.network if isinstance(network, Velocity) else network
@@ -64,51 +61,45 @@ def to_diffusers(name: str | Path, folder: str | Path) -> Path:
     wanted = "be a checkpoint of a U-Net that is told labels, such as digits"
     expect.that(right, "name", wanted, f"{name}", "Captions and pictures have no bridge yet.")
     _, recipe = load_checkpoint(checkpoint_path(name))
-    channels, *size = artist.shape
-    labels = network.token_encoder.num_embeddings
-    model = {"labels": labels, "sample_size": size, "image_channels": channels}
+    weights = {f"unet.{name}": w.contiguous() for name, w in network.state_dict().items()}
+    model = {"labels": network.token_encoder.num_embeddings, "image_channels": artist.shape[0]}
+    model |= {"_class_name": "LabelUnet", "sample_size": artist.shape[1:], **recipe["network"]}
     # A threshold that may not exceed 1 is a plain clamp, which DPM-Solver has no other option for.
-    clipping = {"thresholding": True, "sample_max_value": 1.0, "prediction_type": predicts}
-    scheduler = {"_class_name": SOLVER, **scheduler_config(artist.schedule), **clipping}
-    index = {
-        "_class_name": ["pipeline", "LabelPipeline"],
-        "unet": ["modeling", "LabelUnet"],
-        "scheduler": ["diffusers", SOLVER],
-    }
-    card = (HERE / "card.md").read_text(encoding="utf-8")
-    count = sum(weight.numel() for weight in network.parameters())
-    about = {"name": recipe["name"], "size": f"{channels} x {size[0]} x {size[1]}"}
-    about |= {"labels": labels, "parameters": f"{count:,}", "predicts": predicts}
-    texts = {
-        "README.md": card.format(**about, recipe=json.dumps(recipe, indent=2)),
-        "model_index.json": json.dumps(index, indent=2),
-        "scheduler/scheduler_config.json": json.dumps(scheduler, indent=2),
-        "unet/config.json": json.dumps({**model, **recipe["network"]}, indent=2),
-        "unet/modeling.py": _in_one_file(),
-    }
-    for part, text in texts.items():
-        (folder / part).parent.mkdir(parents=True, exist_ok=True)
+    scheduler = scheduler_config(artist.schedule) | {"prediction_type": predicts}
+    scheduler |= {"thresholding": True, "sample_max_value": 1.0, "_class_name": SOLVER}
+    count = sum(weight.numel() for weight in weights.values())
+    about = {"name": recipe["name"], "labels": model["labels"], "shape": artist.shape}
+    about |= {"parameters": f"{count:,}", "predicts": predicts, "recipe": _as_json(recipe)}
+    (folder / "unet").mkdir(parents=True, exist_ok=True)
+    (folder / "scheduler").mkdir(exist_ok=True)
+    for part in ("model_index.json", "pipeline.py", "LICENSE"):
+        shutil.copyfile(hub / part, folder / part)
+    for part, text in {
+        "README.md": (hub / "card.md").read_text(encoding="utf-8").format(**about),
+        "scheduler/scheduler_config.json": _as_json(scheduler),
+        "unet/config.json": _as_json(model),
+        "unet/modeling.py": _in_one_file(hub / "modeling.py"),
+    }.items():
         (folder / part).write_text(text, encoding="utf-8")
-    for part in ("pipeline.py", "LICENSE"):
-        shutil.copyfile(HERE / part, folder / part)
-    weights = {f"unet.{k}": w.contiguous() for k, w in network.state_dict().items()}
     path = folder / "unet" / "diffusion_pytorch_model.safetensors"
     save_file(weights, path, {"format": "pt"})
     return folder
 
 
-def _in_one_file() -> str:
+def _as_json(settings: dict) -> str:
+    return json.dumps(settings, indent=2)
+
+
+def _in_one_file(modeling: Path) -> str:
     """modeling.py below the rooms that it needs: from the Hub, Diffusers fetches one file of code
     for each part of a pipeline."""
     parts = ["# Made by cfd_course.bridge.to_diffusers from the course's own files.\nimport sys"]
-    for path in [*(HERE.parent / f"{room}.py" for room in ROOMS), HERE / "modeling.py"]:
-        source = path.read_text(encoding="utf-8")
-        lines = source.splitlines()
-        for node in ast.parse(source).body:
-            if isinstance(node, ast.ImportFrom) and node.level:
-                lines[node.lineno - 1 : node.end_lineno] = [""] * (
-                    node.end_lineno - node.lineno + 1
-                )
+    for path in [*(Path(__file__).with_name(f"{room}.py") for room in ROOMS), modeling]:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        for node in ast.parse("\n".join(lines)).body:
+            if isinstance(node, ast.ImportFrom) and (node.level or "cfd_course" in node.module):
+                for number in range(node.lineno - 1, node.end_lineno):
+                    lines[number] = ""
         parts.append("\n".join([f"# --- {path.name} ---", *lines]))
     parts.insert(2, "expect = sys.modules[__name__]  # which the rooms below know as a module")
     return "\n\n".join(parts) + "\n"

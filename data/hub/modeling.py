@@ -6,8 +6,8 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.models.unets.unet_2d import UNet2DOutput
 from torch import nn
 
-from ..conditions import Condition
-from ..unet import Unet
+from cfd_course.conditions import Condition
+from cfd_course.unet import Unet
 
 
 class LabelUnet(ModelMixin, ConfigMixin):
