@@ -7,7 +7,6 @@ rooms that it needs, and pipeline.py. It runs without this package, and needs no
 
 import ast
 import json
-import shutil
 from pathlib import Path
 
 import torch
@@ -24,9 +23,6 @@ from .pipelines import checkpoint_path, load
 from .schedule import NoiseSchedule
 from .unet import Network, Unet, Velocity
 
-ROOMS = ("expect", "schedule", "conditions", "unet")  # that modeling.py needs, the lowest first
-SOLVER = "DPMSolverMultistepScheduler"
-
 
 @checked
 def scheduler_config(schedule: NoiseSchedule, clip: float | None = 1.0) -> dict:
@@ -39,7 +35,6 @@ def scheduler_config(schedule: NoiseSchedule, clip: float | None = 1.0) -> dict:
         "num_train_timesteps": schedule.steps,
         "trained_betas": schedule.betas[1:].tolist(),
         "timestep_spacing": "trailing",
-        "prediction_type": "epsilon",
         "clip_sample": clip is not None,
         "clip_sample_range": 1.0 if clip is None else clip,
     }
@@ -66,35 +61,30 @@ def to_diffusers(name: str | Path, folder: str | Path) -> Path:
     model |= {"_class_name": "LabelUnet", "sample_size": artist.shape[1:], **recipe["network"]}
     # A threshold that may not exceed 1 is a plain clamp, which DPM-Solver has no other option for.
     scheduler = scheduler_config(artist.schedule) | {"prediction_type": predicts}
-    scheduler |= {"thresholding": True, "sample_max_value": 1.0, "_class_name": SOLVER}
-    count = sum(weight.numel() for weight in weights.values())
-    about = {"name": recipe["name"], "labels": model["labels"], "shape": artist.shape}
-    about |= {"parameters": f"{count:,}", "predicts": predicts, "recipe": _as_json(recipe)}
-    (folder / "unet").mkdir(parents=True, exist_ok=True)
-    (folder / "scheduler").mkdir(exist_ok=True)
-    for part in ("model_index.json", "pipeline.py", "LICENSE"):
-        shutil.copyfile(hub / part, folder / part)
-    for part, text in {
-        "README.md": (hub / "card.md").read_text(encoding="utf-8").format(**about),
-        "scheduler/scheduler_config.json": _as_json(scheduler),
-        "unet/config.json": _as_json(model),
-        "unet/modeling.py": _in_one_file(hub / "modeling.py"),
-    }.items():
+    scheduler |= {"thresholding": True, "sample_max_value": 1.0}
+    about = {**model, "name": recipe["name"], "shape": artist.shape, "predicts": predicts}
+    about["parameters"] = f"{sum(weight.numel() for weight in weights.values()):,}"
+    about["recipe"] = json.dumps(recipe, indent=2)
+    plain = ("model_index.json", "pipeline.py", "LICENSE")
+    texts = {part: (hub / part).read_text(encoding="utf-8") for part in plain}
+    texts["README.md"] = (hub / "card.md").read_text(encoding="utf-8").format(**about)
+    texts["scheduler/scheduler_config.json"] = json.dumps(scheduler, indent=2)
+    texts["unet/config.json"] = json.dumps(model, indent=2)
+    texts["unet/modeling.py"] = _in_one_file(hub / "modeling.py")
+    for part, text in texts.items():
+        (folder / part).parent.mkdir(parents=True, exist_ok=True)
         (folder / part).write_text(text, encoding="utf-8")
     path = folder / "unet" / "diffusion_pytorch_model.safetensors"
     save_file(weights, path, {"format": "pt"})
     return folder
 
 
-def _as_json(settings: dict) -> str:
-    return json.dumps(settings, indent=2)
-
-
 def _in_one_file(modeling: Path) -> str:
     """modeling.py below the rooms that it needs: from the Hub, Diffusers fetches one file of code
     for each part of a pipeline."""
     parts = ["# Made by cfd_course.bridge.to_diffusers from the course's own files.\nimport sys"]
-    for path in [*(Path(__file__).with_name(f"{room}.py") for room in ROOMS), modeling]:
+    rooms = ("expect", "schedule", "conditions", "unet")  # the lowest first
+    for path in [*(Path(__file__).with_name(f"{room}.py") for room in rooms), modeling]:
         lines = path.read_text(encoding="utf-8").splitlines()
         for node in ast.parse("\n".join(lines)).body:
             if isinstance(node, ast.ImportFrom) and (node.level or "cfd_course" in node.module):
