@@ -1084,6 +1084,6 @@ def test_the_classifier_of_noisy_digits_learns():
     recipe = {**RECIPES["digit-classifier"], "batch": 32, "name": "digit-classifier"}
     network = build(recipe)
     losses = [
-        loss for _, loss, _ in APPLICATIONS["digit-classifier"].train(network, recipe, None, 60)
+        loss for _, loss, _ in APPLICATIONS["digit-classifier"].train(network, recipe, None, 150)
     ]
     assert sum(losses[-10:]) < sum(losses[:10]) - 2
