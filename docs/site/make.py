@@ -22,6 +22,7 @@ PAGES = {  # where each page comes from
     "index.md": "README.md",
     "teaching.md": "docs/teaching.md",
     "guide_mistakes.md": "docs/guide_mistakes.md",
+    "papers.md": "docs/papers.md",
     "architecture.md": "docs/architecture.md",
     "model_card.md": "data/checkpoints/README.md",
     "data.md": "data/README.md",
@@ -135,7 +136,7 @@ def write(site: Path) -> None:
             },
             {
                 "caption": "More",
-                "chapters": [{"file": n} for n in ("teaching", "guide_mistakes", "data")],
+                "chapters": [{"file": n} for n in ("papers", "teaching", "guide_mistakes", "data")],
             },
         ],
     }
