@@ -309,7 +309,7 @@ GREEK = set(
     "psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega nabla".split()
 )
 FORMULA = re.compile(r"\$\$(.+?)\$\$|(?<![\\$])\$([^$\n]+?)\$", re.DOTALL)
-WORDS = re.compile(r"\\(text|mathrm|operatorname|begin|end)\s*(\{[^{}]*\}|[A-Za-z])")
+WORDS = re.compile(r"\\(texttt|text|mathrm|operatorname|begin|end)\s*(\{[^{}]*\}|[A-Za-z])")
 
 
 def symbols(text: str) -> set[str]:
