@@ -9,7 +9,13 @@ from docutils.utils.math import MathError, latex2mathml
 
 # In MathML brackets grow by themselves, and nothing is numbered.
 NEEDLESS = re.compile(r"\\[bB]igg?[lrm]?(?![a-zA-Z])|\\label\{[^}]*\}")
-ANOTHER_NAME = {r"\dots": r"\ldots", r"\lVert": r"\|", r"\rVert": r"\|"}
+ANOTHER_NAME = {
+    r"\dots": r"\ldots",
+    r"\lVert": r"\|",
+    r"\rVert": r"\|",
+    r"\texttt": r"\text",
+    r"\_": "_",  # in the name of something in code
+}
 # docutils takes the index of an accented letter for one of the accent.
 ACCENTED = re.compile(r"(\\(?:hat|bar|tilde|vec))\s*(\\[a-zA-Z]+|[a-zA-Z]|\{[^{}]*\})")
 ITEM = re.compile(r"[a-z_]\w*(, [a-z_]\w*)*: ")
