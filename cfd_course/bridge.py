@@ -15,11 +15,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from . import expect
-from .checkpoints import load_checkpoint
 from .conditions import Condition
 from .datasets import data_path
 from .expect import checked
-from .pipelines import checkpoint_path, load
+from .pipelines import load_with_recipe
 from .schedule import NoiseSchedule
 from .unet import Network, Unet, Velocity
 
@@ -48,14 +47,14 @@ def to_diffusers(name: str | Path, folder: str | Path) -> Path:
         pipe = DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)
         pipe([3, 1, 4], guidance_scale=2.0, num_inference_steps=20).images
     """
-    artist, hub, folder = load(name), data_path("hub"), Path(folder)
+    artist, recipe = load_with_recipe(name)
+    hub, folder = data_path("hub"), Path(folder)
     network = getattr(artist, "network", None)
     predicts = "v_prediction" if isinstance(network, Velocity) else "epsilon"
     network = network.network if isinstance(network, Velocity) else network
     right = isinstance(network, Unet) and isinstance(network.token_encoder, nn.Embedding)
     wanted = "be a checkpoint of a U-Net that is told labels, such as digits"
     expect.that(right, "name", wanted, f"{name}", "Captions and pictures have no bridge yet.")
-    _, recipe = load_checkpoint(checkpoint_path(name))
     weights = {f"unet.{name}": w.contiguous() for name, w in network.state_dict().items()}
     model = {"labels": network.token_encoder.num_embeddings, "image_channels": artist.shape[0]}
     model |= {"_class_name": "LabelUnet", "sample_size": artist.shape[1:], **recipe["network"]}

@@ -15,6 +15,8 @@ from .expect import Count, Pictures, Time, checked
 from .schedule import NoiseSchedule
 from .unet import Network, ask
 
+Denoiser = Annotated[Callable[[Tensor, int], Tensor], "denoise(x_t, t)"]
+
 
 @checked
 def paper_scale(w: float) -> float:
@@ -94,7 +96,7 @@ def classifier_gradient(
 
 @checked
 def guide_by_classifier(
-    denoise: Annotated[Callable[[Tensor, int], Tensor], "denoise(x_t, t)"],
+    denoise: Denoiser,
     gradient: Gradient,
     schedule: NoiseSchedule,
     scale: float = 1.0,

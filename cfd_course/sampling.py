@@ -16,9 +16,9 @@ from torch import Tensor
 
 from . import expect
 from .expect import Count, Pictures, Share, Source, Time, checked
+from .guidance import Denoiser
 from .schedule import NoiseSchedule
 
-Denoiser = Annotated[Callable[[Tensor, int], Tensor], "denoise(x_t, t)"]
 Noise = Float[Tensor, "B D *shape"]
 # How many, or the t's to visit, or all.
 Steps = Annotated[int | Sequence[int], "Or a list of t's like timesteps(schedule, 20)."] | None

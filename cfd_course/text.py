@@ -49,8 +49,8 @@ def tokenise(captions: Captions) -> Condition:
     """
     tokens = torch.full((len(captions), LONGEST), PADDING)
     for row, caption in zip(tokens, captions, strict=True):
-        said = caption.lower().replace(",", " ").replace("next to", "left of").rstrip(" .")
-        words = " ".join(SYNONYMS.get(word, word) for word in said.split()).split()
+        plain = caption.lower().replace(",", " ").replace("next to", "left of").rstrip(" .")
+        words = " ".join(SYNONYMS.get(word, word) for word in plain.split()).split()
         expect.that(words, "a caption", 'hold words, such as "a small red star"', "an empty one")
         for word in words:
             if word not in NUMBERS:

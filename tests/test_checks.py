@@ -8,6 +8,7 @@ import importlib.util
 import inspect
 import json
 import math
+import os
 import pkgutil
 import random
 import signal
@@ -26,7 +27,7 @@ from torch import nn
 import cfd_course.checks
 from cfd_course import NoiseSchedule, unet
 from cfd_course import schedule as schedule_module
-from cfd_course.checks import Exercise, lesson_01, lesson_03
+from cfd_course.checks import Exercise, lesson_01, lesson_03, sandbox
 from cfd_course.classroom import exercise_of, lessons, needed
 
 from .right_answers import RIGHT_ANSWERS
@@ -375,6 +376,34 @@ def test_an_endless_answer_is_cut(body, capsys, monkeypatch):
 
     assert lesson_01.add_noise(endless) is NoiseSchedule.add_noise
     assert "did not finish" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="Windows has no such alarms")
+def test_time_spent_waiting_for_the_processor_is_no_answers_fault(monkeypatch):
+    began = time.monotonic()
+    monkeypatch.setattr(sandbox, "waited", lambda: time.monotonic() - began)
+    with sandbox.time_limit(0.01):  # 0.3 seconds on the clock
+        time.sleep(0.6)
+    monkeypatch.setattr(sandbox, "waited", lambda: 0.0)
+    with pytest.raises(sandbox.TooSlow), sandbox.time_limit(0.01):
+        time.sleep(0.6)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux counts this")
+def test_it_is_seen_how_long_a_process_waited_for_the_processor():
+    allowed, before = os.sched_getaffinity(0), sandbox.waited()
+    os.sched_setaffinity(0, {min(allowed)})  # what is started now has to share this one
+    crowd = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(3)]
+    try:
+        busy = time.process_time() + 0.3
+        while time.process_time() < busy:
+            pass
+        assert sandbox.waited() - before > 0.3
+    finally:
+        for each in crowd:
+            each.kill()
+            each.wait()
+        os.sched_setaffinity(0, allowed)
 
 
 def test_what_an_answer_prints_is_left_out_and_randomness_is_left_alone(capsys):

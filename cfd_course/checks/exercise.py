@@ -5,7 +5,6 @@ plain data (see observing.py), which `seal` turns into text. `verdict` judges su
 whatever process it comes: it runs the reference and the known mistakes, never the answer.
 """
 
-import itertools
 import math
 import re
 from collections.abc import Callable, Iterable
@@ -117,7 +116,7 @@ class Exercise:
             return _error(str(error))
         except BaseException as error:  # SystemExit and KeyboardInterrupt as well
             words = f"It stops with {where(error)}{self._for(case)}.{_advice(error)}"
-            return _error(words) | _error(_stop(error), "stops")
+            return {**_error(words), "stops": _stop(error)}
 
     def _outcome(self, function, case, probed: bool = False, closed: bool = False) -> dict:
         found = self._run(function, case, observed, closed=closed)
@@ -374,12 +373,17 @@ def _seeded(outcome, name: str) -> bool:
     return "again" in outcome and outcome["random"][name] == outcome["again"]["random"][name]
 
 
-def _error(words: str, key: str = "error") -> dict:
-    return {key: words.encode("utf-8", "replace").decode()}
+def _error(words: str) -> dict:
+    return {"error": _writable(words)}
 
 
 def _stop(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error)[:300]}"
+    return _writable(f"{type(error).__name__}: {str(error)[:300]}")
+
+
+def _writable(text: str) -> str:
+    """Text without what no file can hold."""
+    return text.encode("utf-8", "replace").decode()
 
 
 ADVICE = {  # what PyTorch's own words mean, for who meets them for the first time
@@ -400,4 +404,4 @@ ADVICE = {  # what PyTorch's own words mean, for who meets them for the first ti
 
 def _advice(error: BaseException) -> str:
     found = (words for pattern, words in ADVICE.items() if re.search(pattern, str(error)))
-    return "".join(f" {words}" for words in itertools.islice(found, 1))
+    return next((f" {words}" for words in found), "")

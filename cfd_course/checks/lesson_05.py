@@ -319,13 +319,8 @@ def _image_mean_colour(image, present, null):
 
 
 def _null_over_pictures(image, present, null):
-    which = present[:, None, None, None]
-    return _beside_plane(image * which + null[:, None, None], present)
-
-
-def _beside_plane(seen, present):
-    plane = present[:, None, None, None].to(seen.dtype).expand(-1, 1, *seen.shape[2:])
-    return torch.cat([seen, plane], dim=1)
+    plane = _plane(image, present)
+    return torch.cat([image * plane + null[:, None, None], plane], dim=1)
 
 
 with_null_image = Exercise(

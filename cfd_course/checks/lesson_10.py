@@ -506,16 +506,14 @@ held_out = Exercise(
             "Every caption with a certain object is held out. Training never sees that object, so"
             " it isn't the combination that is new, and failing would prove nothing.",
         ),
-        (
-            _a_coin_each,
-            "How many pairs are held out is left to chance: each is decided by a coin of its own, "
-            "or one may be drawn twice. Hold out a fixed number of different ones.",
-        ),
-        (
-            _with_replacement,
-            "How many pairs are held out is left to chance: each is decided by a coin of its own, "
-            "or one may be drawn twice. Hold out a fixed number of different ones.",
-        ),
+        *[
+            (
+                wrong,
+                "How many pairs are held out is left to chance: each is decided by a coin of its "
+                "own, or one may be drawn twice. Hold out a fixed number of different ones.",
+            )
+            for wrong in (_a_coin_each, _with_replacement)
+        ],
         (
             _cut_off,
             "The number of pairs is cut off where it should be rounded: 2.7 pairs are 3.",

@@ -612,18 +612,19 @@ attend = Exercise(
             "The softmax goes over the heads: what one says of a key depends on the others. Each "
             "head has weights of its own, which add up to 1 over the keys.",
         ),
-        (
-            lambda q, k, v, heads: _attended(
-                q, k, v, q.shape[2] // heads, (q.shape[2] // heads) ** -0.5
-            ),
-            "The number of heads and their width are exchanged: `heads` heads, each C / heads "
-            "channels wide.",
-        ),
-        (
-            lambda q, k, v, heads: _attended(q, k, v, q.shape[2] // heads, heads**-0.5),
-            "The number of heads and their width are exchanged: `heads` heads, each C / heads "
-            "channels wide.",
-        ),
+        *[
+            (
+                wrong,
+                "The number of heads and their width are exchanged: `heads` heads, each C / heads "
+                "channels wide.",
+            )
+            for wrong in (
+                lambda q, k, v, heads: _attended(
+                    q, k, v, q.shape[2] // heads, (q.shape[2] // heads) ** -0.5
+                ),
+                lambda q, k, v, heads: _attended(q, k, v, q.shape[2] // heads, heads**-0.5),
+            )
+        ],
         (
             lambda q, k, v, heads: (
                 _attended(q, k, v, heads, (q.shape[2] // heads) ** -0.5)

@@ -768,9 +768,8 @@ def _weights(names, cases) -> str | None:
     which weights are wrong."""
     numbers = _Numbers(cases)
     wrong = numbers.wrong()
-    start = "" if len(numbers.parts) == 1 else f"In {wrong[0]}: " if wrong else ""
-    found = (_weights_in(names, cases, numbers.pairs(part)) for part in wrong[:1])
-    return next((start + each for each in found if each is not None), None)
+    found = _weights_in(names, cases, numbers.pairs(wrong[0])) if wrong else None
+    return f"In {wrong[0]}: {found}" if found and len(numbers.parts) > 1 else found
 
 
 def _weights_in(names, cases, pairs) -> str | None:

@@ -8,6 +8,7 @@ import random
 import signal
 import sys
 import threading
+import time
 import traceback
 import types
 import warnings
@@ -92,25 +93,38 @@ def quiet():
         yield
 
 
+def waited() -> float:
+    """Seconds in which this process could run and no processor was free; where the system counts
+    them (Linux)."""
+    try:
+        return int(Path("/proc/self/schedstat").read_text(encoding="utf-8").split()[1]) / 1e9
+    except (OSError, IndexError):
+        return 0.0
+
+
 @contextlib.contextmanager
 def time_limit(seconds: float):
     """Raise TooSlow after so much time of the processor, so that a busy machine fails nobody, or
-    after thirty times as long on the clock, for an answer that sleeps. Again and again, until an
-    answer that catches it is left. Only where the system has such alarms (not on Windows) and in
-    the main thread, which is where notebook cells run."""
+    after thirty times as long on the clock, for an answer that sleeps; there, time in which it
+    waits for the processor does not count. Again and again, until an answer that catches it is
+    left. Only where the system has such alarms (not on Windows) and in the main thread, which is
+    where notebook cells run."""
     main = threading.current_thread() is threading.main_thread()
     if not main or not hasattr(signal, "setitimer"):
         yield
         return
     over = False
+    clock = 30 * seconds
+    began = time.monotonic() - waited()
 
-    def stop(*_):
-        if not over:
+    def stop(number, frame):
+        slept = number == signal.SIGALRM
+        if not over and (not slept or time.monotonic() - waited() - began >= clock):
             raise TooSlow
 
     alarms = {
         signal.ITIMER_PROF: (signal.SIGPROF, seconds),
-        signal.ITIMER_REAL: (signal.SIGALRM, 30 * seconds),
+        signal.ITIMER_REAL: (signal.SIGALRM, clock),
     }
     before = {number: signal.signal(number, stop) for number, _ in alarms.values()}
     try:

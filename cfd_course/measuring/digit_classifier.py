@@ -3,7 +3,7 @@ Dhariwal, Nichol, "Diffusion Models Beat GANs" (2021), section 4, in miniature."
 
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -42,12 +42,11 @@ def parts(data: Path | None, count: int = 300) -> Iterator[Part]:
     """`count` digits for each method and scale, 0 to 9 in turn, 20 steps, seeds 0, 1, 2, ..."""
     writer, judge, classifier = load("digits"), load("digit-judge"), load("digit-classifier")
     wanted = torch.arange(count) % 10
+    real_features = cache(lambda: judge.features(digits("test", data)[0]))
 
     def draw(free: float, by: float) -> Tensor:
-        drawn = []
-        for x_T, labels in zip(
-            start_noise(count, writer.shape).split(100), wanted.split(100), strict=True
-        ):
+        drawn, noise = [], start_noise(count, writer.shape).split(100)
+        for x_T, labels in zip(noise, wanted.split(100), strict=True):
             denoise = guide(writer.network, digit_condition(labels), free)
             if by:
                 gradient = classifier_gradient(classifier, labels)
@@ -59,7 +58,7 @@ def parts(data: Path | None, count: int = 300) -> Iterator[Part]:
         began = time.process_time()
         features = judge.features(draw(*METHODS[method](scale)))
         seconds = time.process_time() - began
-        real = judge.features(digits("test", data)[0])
+        real = real_features()
         measures = {
             "frechet_distance": lambda x: frechet_distance(x, real),
             "precision": lambda x: precision_recall(x, real[:count])[0],

@@ -57,9 +57,9 @@ __all__ = [
     "Tiled",
     "build",
     "build_schedule",
-    "checkpoint_path",
     "coarse_and_detail",
     "load",
+    "load_with_recipe",
     "start_noise",
     "to_enlarge",
     "to_fill",
@@ -89,29 +89,28 @@ def build(recipe: dict) -> nn.Module:
     return APPLICATIONS[recipe["name"]].network(recipe)
 
 
-def checkpoint_path(name: str | Path) -> Path:
-    """Where a shipped checkpoint lies, by its name; the path of another as it comes."""
-    if not isinstance(name, (str, Path)):
-        raise TypeError(f"name should be a name or a path, but {expect.describe(name)} came.")
-    path = Path(name)
-    if path.suffix == ".safetensors":
-        return path
-    try:
-        return data_path(f"checkpoints/{name}.safetensors")
-    except FileNotFoundError as error:
-        shipped = sorted(file.stem for file in data_path("checkpoints").glob("*.safetensors"))
-        raise ValueError(
-            f"name should be one of {', '.join(shipped)}, or the path of a .safetensors file, "
-            f"but {name!r} came."
-        ) from error
-
-
 def load(name: str | Path):
     """A shipped model by its name: "digits", "text-to-image" and "emoji" (Artists),
     "super-resolution" (a Scaler; also "-input", "-levels", "-attention"), "inpainting" and
     "digit-inpainting" (Menders), "digit-judge", "digit-classifier" and "emoji-judge" (an
     EmojiJudge); or one of the same kinds that you trained, by the path of its .safetensors file."""
-    path = checkpoint_path(name)
+    return load_with_recipe(name)[0]
+
+
+def load_with_recipe(name: str | Path) -> tuple:
+    """What `load` returns, and the recipe that its checkpoint holds."""
+    if not isinstance(name, (str, Path)):
+        raise TypeError(f"name should be a name or a path, but {expect.describe(name)} came.")
+    path = Path(name)
+    if path.suffix != ".safetensors":
+        try:
+            path = data_path(f"checkpoints/{name}.safetensors")
+        except FileNotFoundError as error:
+            shipped = sorted(file.stem for file in data_path("checkpoints").glob("*.safetensors"))
+            raise ValueError(
+                f"name should be one of {', '.join(shipped)}, or the path of a .safetensors file, "
+                f"but {name!r} came."
+            ) from error
     weights, recipe = load_checkpoint(path)
     try:
         network = build(recipe)
@@ -123,4 +122,4 @@ def load(name: str | Path):
         ) from error
     load_weights(network, weights, path)
     network.eval().requires_grad_(False)
-    return pipeline
+    return pipeline, recipe

@@ -16,16 +16,18 @@ import nbformat
 import yaml
 from reading import mathml
 
+from cfd_course.classroom import lessons
+
 HERE = Path(__file__).parent
 COURSE = HERE.parent.parent
-PAGES = {  # where each page comes from
-    "index.md": "README.md",
-    "teaching.md": "docs/teaching.md",
-    "guide_mistakes.md": "docs/guide_mistakes.md",
-    "papers.md": "docs/papers.md",
-    "architecture.md": "docs/architecture.md",
-    "model_card.md": "data/checkpoints/README.md",
-    "data.md": "data/README.md",
+PAGES = {  # of each text that becomes a page as it is
+    "README.md": "index.md",
+    "docs/teaching.md": "teaching.md",
+    "docs/guide_mistakes.md": "guide_mistakes.md",
+    "docs/papers.md": "papers.md",
+    "docs/architecture.md": "architecture.md",
+    "data/checkpoints/README.md": "model_card.md",
+    "data/README.md": "data.md",
 }
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 DETAILS = re.compile(r"<details>.*?(?:\n\s*\n|\Z)", re.S)
@@ -46,14 +48,13 @@ def rooms() -> list[str]:
 
 
 def where(path: Path) -> str | None:
-    """The page, without its ending, that shows a file of the course."""
+    """The page that shows a file of the course."""
     name = path.relative_to(COURSE).as_posix()
-    pages = {source: page.removesuffix(".md") for page, source in PAGES.items()}
-    if path.suffix == ".ipynb" and path.parent.name == "notebooks":
-        return f"lessons/{path.stem}"
-    if path.suffix == ".py" and (module := name.removesuffix(".py").replace("/", ".")) in rooms():
-        return f"reference/{module}"
-    return pages.get(name)
+    if path in lessons():
+        return f"lessons/{path.name}"
+    if (module := name.removesuffix(".py").replace("/", ".")) in rooms():
+        return f"reference/{module}.md"
+    return PAGES.get(name)
 
 
 def with_links(text: str, source: Path, page: Path, site: Path) -> str:
@@ -72,8 +73,7 @@ def with_links(text: str, source: Path, page: Path, site: Path) -> str:
         if there is None:
             return label
         up = "../" * (len(page.relative_to(site).parts) - 1)
-        ending = ".ipynb" if there.startswith("lessons/") else ".md"
-        return f"[{label}]({up}{there}{ending}{'#' + part if part else ''})"
+        return f"[{label}]({up}{there}{'#' + part if part else ''})"
 
     return LINK.sub(link, text)
 
@@ -110,12 +110,11 @@ def write(site: Path) -> None:
     for name in ("_config.yml", "reading.py"):
         shutil.copy(HERE / name, site)
     shutil.copytree(HERE / "_static", site / "_static")
-    for name, source in PAGES.items():
+    for source, name in PAGES.items():
         text = (COURSE / source).read_text(encoding="utf-8")
         text = with_links(text, COURSE / source, site / name, site)
         (site / name).write_text(text, encoding="utf-8")
-    lessons = sorted((COURSE / "notebooks").glob("[0-9]*.ipynb"))
-    for path in lessons:
+    for path in lessons():
         lesson(path, site / "lessons" / path.name, site)
     for name in rooms():
         page = site / "reference" / f"{name}.md"
@@ -129,7 +128,7 @@ def write(site: Path) -> None:
         "format": "jb-book",
         "root": "index",
         "parts": [
-            {"caption": "Lessons", "chapters": [{"file": f"lessons/{p.stem}"} for p in lessons]},
+            {"caption": "Lessons", "chapters": [{"file": f"lessons/{p.stem}"} for p in lessons()]},
             {
                 "caption": "The package",
                 "chapters": [{"file": "architecture"}, {"file": "model_card"}, *reference],

@@ -48,15 +48,15 @@ def plain_english(app, what, name, obj, options, lines: list[str]) -> None:
     paragraphs = []
     for paragraph in textwrap.dedent("\n".join(lines)).split("\n\n"):
         rows = paragraph.splitlines()
-        if any(ITEM.match(row) for row in rows[1:]) or rows[:1] and ITEM.match(rows[0]):
-            items, rest = [], rows
+        if any(map(ITEM.match, rows)):
+            items = []
             for row in rows:
                 if ITEM.match(row) or not items:
                     items.append(row.strip())
                 else:
                     items[-1] += " " + row.strip()
-            rest = [f"- {escaped(item)}" if ITEM.match(item) else escaped(item) for item in items]
-            paragraphs.append("\n\n".join(rest))
+            for item in items:
+                paragraphs.append(("- " if ITEM.match(item) else "") + escaped(item))
         elif rows and all(row.startswith("    ") for row in rows):
             paragraphs.append("::\n\n" + "\n".join(rows))
         else:
