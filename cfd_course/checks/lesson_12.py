@@ -45,6 +45,10 @@ NOTHING_TO_FOLLOW = (
     "There is nothing to take a gradient of: x_t must ask for gradients before the classifier sees "
     "it."
 )
+NOT_ONE_NUMBER = (
+    "torch.autograd.grad follows a single number, and there is one for each picture. Sum them: no "
+    "picture changes another's."
+)
 
 
 def _function(result, what: str):
@@ -71,6 +75,8 @@ def _gradients(arguments, gradient):
             with torch.no_grad():
                 seen[f"gradient at t = {t}"] = gradient(x_t, t)
         except RuntimeError as error:
+            if "scalar outputs" in str(error):
+                raise NotYet(NOT_ONE_NUMBER) from None
             if "does not require grad" not in str(error):
                 raise
             try:
@@ -117,6 +123,16 @@ def _nothing_to_follow(classifier, labels):
         with torch.enable_grad():
             frozen = classifier(x_t, t).detach()
             return torch.autograd.grad(_log_probability(frozen, labels), x_t)[0]
+
+    return gradient
+
+
+def _not_summed(classifier, labels):
+    def gradient(x_t, t):
+        with torch.enable_grad():
+            x = x_t.detach().requires_grad_()
+            logs = classifier(x, t).log_softmax(1)[range(len(labels)), labels]
+            return torch.autograd.grad(logs, x)[0]
 
     return gradient
 
@@ -240,6 +256,12 @@ classifier_gradient = Exercise(
             )
             for when in (0, 1)
         ],
+        (
+            _of(_log_probability, lambda gradient: (gradient,)),
+            "The gradient is right, but it comes in a tuple: torch.autograd.grad returns one for "
+            "each tensor that it was asked about. Take the first, [0].",
+        ),
+        (_not_summed, NOT_ONE_NUMBER),
         (_not_recorded, NOT_RECORDED),
         (_nothing_to_follow, NOTHING_TO_FOLLOW),
         (
@@ -286,8 +308,12 @@ def _guided(arguments, denoise):
     _function(denoise, "denoiser")
     steps = arguments[2].steps
     return {
-        f"noise at t = {t}": denoise(_random(t, *shape), t)
-        for t, shape in ((1, (3, 5)), (steps // 2, (2, 1, 4, 3)), (steps - 1, (4, 2)))
+        f"noise at {when}": denoise(_random(t, *shape), t)
+        for when, t, shape in (
+            ("t = 1", 1, (3, 5)),
+            ("t = T / 2", steps // 2, (2, 1, 4, 3)),
+            ("t = T - 1", steps - 1, (4, 2)),
+        )
     }
 
 
@@ -314,6 +340,14 @@ def _other_table(table):
 
 def _moves_x_t(denoise, gradient, schedule, scale):
     return lambda x_t, t: denoise(x_t + scale * gradient(x_t, t), t)
+
+
+def _reads_the_noise(denoise, gradient, schedule, scale):
+    def guided(x_t, t):
+        noise = denoise(x_t, t)
+        return noise - float(1 - schedule.alpha_bars[t]) ** 0.5 * scale * gradient(noise, t)
+
+    return guided
 
 
 guide_by_classifier = Exercise(
@@ -380,7 +414,24 @@ guide_by_classifier = Exercise(
         ),
         (
             _other_table(lambda schedule, t: (1 - schedule.alphas[t]).sqrt()),
-            "You use alpha, what one step keeps; what all steps up to t kept is alpha_bar.",
+            "You use alpha or beta, of one step; what all steps up to t kept is alpha_bar.",
+        ),
+        (
+            lambda denoise, gradient, schedule, scale: denoise,
+            "The denoiser comes back as it went in: the gradient is not heard.",
+        ),
+        (
+            _put(lambda noise, g, scale, a: noise - ((1 - a) / a).sqrt() * scale * g),
+            "You multiply by the noise's share relative to the picture's. Between score and noise "
+            "stands the noise's share alone.",
+        ),
+        (
+            _put(lambda noise, g, scale, a: scale * g - noise / (1 - a).sqrt()),
+            "That is the score. Samplers ask for noise: multiply by what stands between the two.",
+        ),
+        (
+            _reads_the_noise,
+            "The classifier is shown the denoiser's noise. It reads noisy pictures: show it x_t.",
         ),
         (
             _moves_x_t,
@@ -472,6 +523,11 @@ def _fresh_noise_of_the_chain(schedule, x_t, t, s, noise, gradient, scale):
     return mean + scale * beta * gradient, variance
 
 
+def _one_beta(schedule, x_t, t, s, noise, gradient, scale):
+    mean, variance = schedule.posterior(schedule.predict_x0(x_t, t, noise).clamp(-1, 1), x_t, t, s)
+    return mean + scale * float(schedule.betas[t]) * gradient, variance
+
+
 guided_step = Exercise(
     reference=guided_step,
     cases=[
@@ -525,6 +581,19 @@ guided_step = Exercise(
             _step(clip=lambda x_0: x_0),
             "The guess of x_0 may leave -1 to 1, where no picture is. At large t it does, far. Cut "
             "it off there, as in lesson 06.",
+        ),
+        (
+            _step(clip=lambda x_0: x_0.clamp(0, 1)),
+            "The guess of x_0 is cut off at 0, middle grey. Pictures run from -1 to 1.",
+        ),
+        (
+            _step(lambda mean, variance, gradient, scale: mean + scale * variance**2 * gradient),
+            "The gradient is multiplied by the square of the variance: once is enough.",
+        ),
+        (
+            _one_beta,
+            "The gradient is multiplied by beta, the variance of one step forward. Here it is the "
+            "variance of the step back, which posterior returns.",
         ),
         (
             _step(to=lambda t, s: t - 1),
@@ -625,8 +694,22 @@ implicit_gradient = Exercise(
             "the other.",
         ),
         (
-            lambda schedule, null, told, t: (null - told) / (1 - schedule.alphas[t].float()).sqrt(),
-            "You use alpha, what one step keeps; what all steps up to t kept is alpha_bar.",
+            lambda schedule, null, told, t: (null - told) / schedule.betas[t].float().sqrt(),
+            "You use alpha or beta, of one step; what all steps up to t kept is alpha_bar.",
+        ),
+        (
+            _turned(lambda null, told, a: (null - told) * (a / (1 - a)).sqrt()),
+            "You multiply by the picture's share as well. Between noise and score stands the "
+            "noise's share alone.",
+        ),
+        (
+            _turned(lambda null, told, a: (told - null) / (1 - a)),
+            "Two things: noise and score have opposite signs, and 1 - alpha_bar is a variance, "
+            "where a standard deviation stands between them.",
+        ),
+        (
+            _turned(lambda null, told, a: (told - null) * (1 - a).sqrt()),
+            "Two things: noise and score have opposite signs, and from noise to score one divides.",
         ),
     ],
     points=2,

@@ -51,8 +51,11 @@ def _clock_case(schedule, *steps):
 
 def _both(arguments, result):
     """The table and the times, in whatever kind of list they came."""
+    if result is None:
+        return None
     if not isinstance(result, (tuple, list)) or len(result) != 2:
-        return result
+        said = expect.describe(result)
+        raise NotYet(f"Two things should come back, their table and their times, but {said} did.")
     table, times = map(_as_tensor, result)
     if isinstance(times, Tensor) and not times.is_complex() and times.ndim == 1:
         whole = bool((times.double() == times.double().round()).all())
@@ -113,6 +116,16 @@ their_clock = Exercise(
             _clock(times=lambda visited: [t - 1 for t in visited]),
             "The table is right. There is a -1 among your times: where sampling ends nobody asks "
             "the network, and their lists leave it out.",
+        ),
+        (
+            _clock(times=lambda visited: [max(t - 1, 0) for t in visited]),
+            "The table is right. Your last time is one too many, a second 0: where sampling ends "
+            "nobody asks the network, and their lists leave it out.",
+        ),
+        (
+            _clock(times=lambda visited: visited[1:]),
+            "The table is right. Your times left the first one out instead of counting from 0: "
+            "that is the same only where every stride is 1.",
         ),
         (
             _clock(times=lambda visited: visited),
@@ -215,9 +228,14 @@ def _read(arguments, config):
     options["num_train_timesteps"] = total = operator.index(total)
     betas = _betas(options)
     bars = (1 - betas).cumprod(0)
-    clips, most = bool(options["clip_sample"]), float(options["clip_sample_range"])
+    clips, most = bool(options["clip_sample"]), options["clip_sample_range"]
     if options["thresholding"]:
-        clips, most = True, float(options["sample_max_value"])
+        clips, most = True, options["sample_max_value"]
+    if clips:  # where nothing is clipped, nobody reads the number
+        try:
+            most = float(most)
+        except (TypeError, ValueError):
+            raise NotYet(f"Guesses are clipped, but not at a number: at {most!r}.") from None
     return {
         "alpha_bar at each of their times": bars,
         "steps in all": total,
@@ -475,9 +493,11 @@ def _ask(arguments, network):
         tokens = torch.randn(count, *null.shape[1:], generator=random)
         x_t = torch.randn(count, 3, 6, 7, generator=random)
         condition = Condition(tokens=tokens, present=torch.tensor(present))
-        before = unet.calls
+        kept, before = [x_t.clone(), tokens.clone()], unet.calls
         seen[name] = network(x_t, t, condition)
         seen[f"calls of the U-Net, {name}"] = unet.calls - before
+        left = torch.equal(x_t, kept[0]) and torch.equal(condition.tokens, kept[1])
+        seen[f"x_t and tokens are left as they came, {name}"] = left
     return seen
 
 
@@ -494,6 +514,12 @@ def _wrapped(tokens=None, t=lambda t: t - 1, end=lambda output: output.sample):
         return network
 
     return from_diffusers
+
+
+def _overwritten(condition, null):
+    """Writes into the tokens that came."""
+    condition.tokens[~condition.present] = null
+    return condition.tokens
 
 
 def _everybody(condition, null):
@@ -604,6 +630,11 @@ from_diffusers = Exercise(
             ),
             "The null is a sequence; yours puts its first token in the place of each.",
         ),
+        (
+            _wrapped(_overwritten),
+            "The noise is right, but the null is written into the condition's own tokens, and who "
+            "asks again with this condition finds the caption gone. Make new tokens: torch.where.",
+        ),
         *[
             (
                 _wrapped(_together(decide)),
@@ -667,6 +698,21 @@ bytes_a_step = Exercise(
             lambda parameters, processes, bytes: (processes - 1) * parameters * bytes,
             "That would be sending all of the gradient to each of the others. In a ring each "
             "sends parts, and only to its neighbour.",
+        ),
+        (
+            lambda parameters, processes, bytes: 2 * parameters * bytes / processes,
+            "That is one part, sent twice. A process sends a part to its neighbour several times "
+            "in each round: how often?",
+        ),
+        (
+            lambda parameters, processes, bytes: parameters * bytes / processes,
+            "That is the size of one part. How many parts does a process send in the two rounds?",
+        ),
+        (
+            lambda parameters, processes, bytes: (
+                4 * (processes - 1) / processes * parameters * bytes
+            ),
+            "That is twice what a process sends: what arrives at it is not counted.",
         ),
         (
             lambda parameters, processes, bytes: processes * parameters * bytes,

@@ -340,6 +340,11 @@ def _same(a, b) -> bool:
     return difference(a, b) is None
 
 
+def _same_numbers(a, b) -> bool:
+    a, b = _numeric(a), _numeric(b)
+    return a.keys() == b.keys() and all(_agree(a[part], b[part]) for part in a)
+
+
 def _equal(a, b) -> bool:
     """To the last bit, unlike `_same`."""
     a, b = leaves(a), leaves(b)
@@ -354,7 +359,9 @@ def _equal(a, b) -> bool:
 def _own_random_numbers(cases) -> str | None:
     if any(isinstance(each, torch.Generator) for case in cases for each in case.arguments):
         return None  # that has another seed too, the second time
-    if any(_same(c.wanted, c.wanted_again) and not _same(c.got, c.got_again) for c in cases):
+    # Numbers alone: a function that comes back is another one each time.
+    steady = all(_same_numbers(c.got, c.got_again) for c in cases)
+    if not steady and all(_same(c.wanted, c.wanted_again) for c in cases):
         return "Called twice it gives two results: it draws random numbers of its own."
     return None
 
@@ -395,7 +402,10 @@ def _one_example_changes_another(cases) -> str | None:
         if probe not in case.got_probes or probe not in case.wanted_probes:
             continue
         four = [case.got, case.got_probes[probe], case.wanted, case.wanted_probes[probe]]
+        examples = {_rows(_get(case.arguments, path)) for path in _paths(case.arguments)}
         for name in leaves(case.wanted):
+            if _rows(leaves(case.wanted)[name]) not in examples:
+                continue  # the rows of the result are no examples, of a table say
             rows = [leaves(each).get(name) for each in four]
             if all(_rows(each) == _rows(rows[0]) > 1 for each in rows):
                 got, other, wanted, right = (each[others] for each in rows)
@@ -494,6 +504,8 @@ def _relation(names, cases, trials, reference) -> str | None:
 def _limited(pairs) -> str | None:
     """The right result, but nothing beyond one number: the largest or the smallest that came."""
     pairs = [pair for part in pairs.values() for pair in part]
+    if not any(bool(got.any()) for got, _ in pairs):
+        return None
     if any(g.shape != w.shape or not g.numel() or not w.numel() for g, w in pairs):
         return None
     for words, end, far in (("more", torch.amax, 1), ("less", torch.amin, -1)):
@@ -532,7 +544,14 @@ class _Trials:
         numbers = _Numbers(cases)
         wrong = numbers.wrong()
         self.right = {p: numbers.pairs(p) for p in numbers.parts if p not in wrong}
-        self.pairs = {part: numbers.pairs(part) for part in wrong} if len(wrong) < 7 else {}
+        # What is wrong under a name that not all cases have cannot be asked about in all of them.
+        rest = any(
+            part not in w or part not in numbers.parts and not _agree(each, w[part])
+            for got, w in zip(numbers.got, numbers.wanted, strict=True)
+            for part, each in got.items()
+        )
+        asked = len(wrong) < 7 and not rest
+        self.pairs = {part: numbers.pairs(part) for part in wrong} if asked else {}
         self.what = "What" if len(numbers.parts) == 1 else f"In {' and '.join(wrong)} what"
         # The case in which the most values are wrong.
         counts = [
@@ -605,6 +624,8 @@ def _made_of(names, cases, pairs, base, said: str, simple: bool = False) -> Iter
         moved = any(
             not _agree(*two) for p in parts for two in zip(guesses[p], base[p], strict=True)
         )
+        # Zeros come of too much to say of what.
+        moved &= any(bool(each.any()) for part in parts for each in guesses[part])
         if moved and all(_explains(pairs[part], guesses[part]) for part in parts):
             yield words.format(said)
     factors = [_factors(pairs[part], base[part]) for part in parts]
