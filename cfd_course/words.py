@@ -39,6 +39,31 @@ def word_vectors() -> Tensor:
     return vectors / vectors.square().mean().sqrt()
 
 
+def meanings(captions: Sequence[str]) -> Tensor:
+    """What captions mean, whatever the order of their words: the mean of their pieces' vectors,
+    [B, 256]; zeros where there are none."""
+    rows = [word_vectors()[_known_pieces(caption)] for caption in captions]
+    return torch.stack([row.sum(0) / max(1, len(row)) for row in rows])
+
+
+def check_captions(captions: Sequence[str]) -> None:
+    """Raise a TypeError where this is no list of captions."""
+    right = isinstance(captions, Sequence) and not isinstance(captions, str) and len(captions)
+    right = right and all(isinstance(caption, str) for caption in captions)
+    expect.that(right, "captions", "be a list of captions", captions, kind=TypeError)
+
+
+def fits(caption: str, before: int = 1) -> bool:
+    """Whether so many numbers and a caption fit into a row."""
+    return before + len(_known_pieces(caption)) <= LONGEST
+
+
+def _known_pieces(caption: str) -> list[int]:
+    unknown = _tokeniser().token_to_id("[UNK]")
+    pieces = _tokeniser().encode(caption, add_special_tokens=False).ids
+    return [piece for piece in pieces if piece != unknown]
+
+
 def word_pieces(
     captions: Sequence[str], before: Sequence[Sequence[int]] | None = None
 ) -> Condition:
@@ -49,16 +74,12 @@ def word_pieces(
 
     Raises a ValueError that names a caption in another script, or one too long.
     """
-    right = isinstance(captions, Sequence) and not isinstance(captions, str) and len(captions)
-    right = right and all(isinstance(caption, str) for caption in captions)
-    expect.that(right, "captions", "be a list of captions", captions, kind=TypeError)
+    check_captions(captions)
     before = [()] * len(captions) if before is None else before
     pieces_known = len(word_vectors())
-    unknown = _tokeniser().token_to_id("[UNK]")
     rows = []
     for caption, first in zip(captions, before, strict=True):
-        pieces = _tokeniser().encode(caption, add_special_tokens=False).ids
-        known = [piece for piece in pieces if piece != unknown]
+        known = _known_pieces(caption)
         readable = not caption.strip() or (known and _is_latin(caption))
         came = repr(caption if len(caption) <= 40 else caption[:40] + "...")
         expect.that(readable, "a caption", "hold English words", came)

@@ -956,6 +956,42 @@ def test_every_caption_can_be_told():
         assert emoji.emoji_condition(captions, "noto").mask[:, 1].all()
 
 
+@pytest.mark.parametrize(
+    "caption, told",
+    [
+        ("a woman who flies planes", "woman pilot a woman who flies planes"),
+        ("hot coffee in the morning", "hot beverage hot coffee in the morning"),
+        ("fox", "fox"),
+        ("My red heart", "My red heart"),
+        ("a woman pilot dark skin tone", "a woman pilot dark skin tone"),
+        ("❤️", " red heart "),
+        ("", ""),
+        ("heart " * 30, "heart " * 30),
+    ],
+)
+def test_own_words_are_told_with_the_nearest_known_name(caption, told):
+    assert emoji.in_known_words(caption) == told
+    theirs = emoji.own_words([caption, "fox"], ["blob", "noto"])
+    mine = emoji.emoji_condition([told, "fox"], ["blob", "noto"])
+    assert torch.equal(theirs.tokens, mine.tokens)
+
+
+def test_no_name_that_is_held_out_stands_beside_own_words():
+    away = names_of("names")
+    assert away and not set(away) & set(names_of("train"))
+    assert set(away) | set(names_of("train")) <= set(names_of())
+    for name in away:
+        said = name.replace("-", " ")
+        told = emoji.in_known_words(said).removesuffix(said).strip().replace(" ", "-")
+        assert told in names_of("train")
+
+
+@pytest.mark.parametrize("wrong", [3, [3], [], [None]], ids=str)
+def test_emoji_captions_are_texts(wrong):
+    with pytest.raises(TypeError, match="captions should be a list of captions, but"):
+        load("emoji").draw(wrong, steps=1)
+
+
 def test_drawn_emoji_are_enlarged():
     artist = load("emoji")
     small = artist.draw("a red heart", steps=5, seed=3).clamp(-1, 1)

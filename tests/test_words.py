@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cfd_course.datasets.emoji import emoji_words, plain
-from cfd_course.words import LONGEST, WordEncoder, word_pieces, word_vectors
+from cfd_course.words import LONGEST, WordEncoder, fits, meanings, word_pieces, word_vectors
 
 
 def test_a_caption_becomes_its_pieces_behind_what_stands_before():
@@ -54,6 +54,20 @@ def test_a_thousand_words_are_refused_with_their_number():
 def test_captions_are_a_list_of_texts(captions):
     with pytest.raises(TypeError, match="captions should be a list of captions"):
         word_pieces(captions)
+
+
+def test_a_meaning_is_the_mean_of_the_vectors_in_any_order():
+    heart, red = (word_vectors()[word_pieces([word]).tokens[0, 0] - 1] for word in ("heart", "red"))
+    found = meanings(["red heart", "heart red", "red", "", "♞"])
+    torch.testing.assert_close(found[0], (red + heart) / 2)
+    assert torch.equal(found[0], found[1]) and torch.equal(found[2], red)
+    assert not found[3:].any()
+
+
+def test_what_fits_into_a_row_is_what_can_be_told():
+    longest = "heart " * (LONGEST - 1)
+    assert fits(longest) and word_pieces([longest], [(1,)]).mask.all()
+    assert not fits(longest + "heart") and fits(longest + "heart", before=0)
 
 
 def nearest(caption: str, count: int) -> list[str]:

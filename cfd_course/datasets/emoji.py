@@ -48,10 +48,10 @@ def emoji(split: str = "train", size: int = SIZE) -> Emoji:
     """
     expect.that(split in SPLITS, "split", f"be one of {', '.join(SPLITS)}", expect.describe(split))
     expect.that(size in (8, 16, 32, 64), "size", "be 8, 16, 32 or 64", expect.describe(size))
-    pictures, names, hands = _everything()
     rows = [row for row, its in enumerate(_splits()) if its == split]
-    chosen = F.avg_pool2d(pictures[rows].float(), SIZE // size).round().byte()
-    return Emoji(chosen, [names[row] for row in rows], hands[rows])
+    names, hands = zip(*(_drawn()[row] for row in rows), strict=True)
+    chosen = F.avg_pool2d(_pictures()[rows].float(), SIZE // size).round().byte()
+    return Emoji(chosen, list(names), torch.tensor(hands))
 
 
 def plain(name: str) -> str:
@@ -60,9 +60,11 @@ def plain(name: str) -> str:
 
 
 @cache
-def names_of() -> list[str]:
-    """All names without skin tones, in alphabetical order."""
-    return sorted({name for name in _everything().names if not TONE.search(name)})
+def names_of(*splits: str) -> list[str]:
+    """The names without skin tones, in alphabetical order: all, or those of some splits."""
+    drawn = zip(_drawn(), _splits(), strict=True)
+    names = {name for (name, _), split in drawn if not splits or split in splits}
+    return sorted(name for name in names if not TONE.search(name))
 
 
 def spell_out(caption: str) -> str:
@@ -82,25 +84,29 @@ def _characters() -> re.Pattern:
 
 
 @cache
-def _everything() -> Emoji:
-    pictures, names, hands = [], [], []
-    for number, hand in enumerate(HANDS):
-        drawn = emoji_words()["hands"][hand]
+def _drawn() -> list[tuple[str, int]]:
+    """The name of each picture, and the number of the hand that drew it."""
+    hands = emoji_words()["hands"]
+    return [(name, number) for number, hand in enumerate(HANDS) for name in hands[hand]]
+
+
+@cache
+def _pictures() -> Tensor:
+    pictures = []
+    for hand in HANDS:
         with Image.open(data_path(f"emoji/{hand}.webp")) as sheet:
             cells = np.asarray(sheet.convert("RGB"))
         rows, columns = cells.shape[0] // SIZE, cells.shape[1] // SIZE
         cells = cells.reshape(rows, SIZE, columns, SIZE, 3).transpose(0, 2, 4, 1, 3)
-        pictures.append(torch.from_numpy(cells.reshape(-1, 3, SIZE, SIZE)[: len(drawn)].copy()))
-        names += drawn
-        hands += [number] * len(drawn)
-    return Emoji(torch.cat(pictures), names, torch.tensor(hands))
+        cells = cells.reshape(-1, 3, SIZE, SIZE)[: len(emoji_words()["hands"][hand])]
+        pictures.append(torch.from_numpy(cells.copy()))
+    return torch.cat(pictures)
 
 
 @cache
 def _splits() -> list[str | None]:
     """The split of each picture; None for the variants of a picture that is held out."""
-    _, names, hands = _everything()
-    drawn = list(zip(names, hands.tolist(), strict=True))
+    drawn = _drawn()
     hands_of: dict[str, list[int]] = {}
     for name, hand in drawn:
         if not TONE.search(name):

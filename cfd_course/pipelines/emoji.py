@@ -1,17 +1,18 @@
 """Emoji, drawn from anybody's own words in one of five hands."""
 
 from collections.abc import Sequence
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, WeightedRandomSampler
 
 from .. import expect
 from ..conditions import Condition
-from ..datasets.emoji import HANDS, TONE, Emoji, emoji, emoji_words, plain, spell_out
-from ..words import WordEncoder, word_pieces
+from ..datasets.emoji import HANDS, TONE, Emoji, emoji, emoji_words, names_of, plain, spell_out
+from ..words import WordEncoder, check_captions, fits, meanings, word_pieces
 from .drawing import Artist, build_schedule, build_unet
 
 SIZE = 32  # pixels
@@ -56,6 +57,7 @@ def network(recipe: dict) -> nn.Module:
 def emoji_condition(captions: Sequence[str], hand: str | Sequence[str] = HANDS[0]) -> Condition:
     """The condition "draw this", in one of HANDS or in one for each of the captions: the hand's
     number stands before the words. An emoji in a caption stands for its name."""
+    check_captions(captions)
     hands = [hand] * len(captions) if isinstance(hand, str) else hand
     for each in hands:
         wanted = f"be one of {', '.join(HANDS)}"
@@ -130,7 +132,37 @@ def _chance(share: float) -> bool:
 
 def pipeline(network: nn.Module, recipe: dict) -> "EmojiArtist":
     """Draws captions in a hand."""
-    return EmojiArtist(network, build_schedule(recipe), emoji_condition, (3, SIZE, SIZE))
+    return EmojiArtist(network, build_schedule(recipe), own_words, (3, SIZE, SIZE))
+
+
+@cache
+def _known() -> tuple[list[str], Tensor]:
+    """The names that the network was told, and what each means with its keywords, [names, 256]."""
+    names, keywords = names_of("train"), emoji_words()["keywords"]
+    said = [" ".join([name.replace("-", " "), *keywords.get(name, [])]) for name in names]
+    return names, F.normalize(meanings(said), dim=1)
+
+
+def in_known_words(caption: str) -> str:
+    """The caption, and before it the name, of those that the network was told, that it means most
+    nearly: the largest cosine. So the network hears what it knows beside what it never heard.
+    Nothing stands before such a name itself, before a caption that the word vectors know nothing
+    of, or before one that is long as it is."""
+    names, known = _known()
+    said = spell_out(caption)
+    words = [word for word in said.lower().split() if word not in OPENINGS]
+    meaning = meanings([said])[0]
+    if plain("-".join(words)) in names or not meaning.any():
+        return said
+    nearest = names[(known @ meaning).argmax()].replace("-", " ")
+    told = f"{nearest} {said}"
+    return told if fits(told) else said
+
+
+def own_words(captions: Sequence[str], hand: str | Sequence[str] = HANDS[0]) -> Condition:
+    """The emoji_condition of captions in one's own words, each with a name: see in_known_words."""
+    emoji_condition(captions, hand)  # which says what is wrong with them
+    return emoji_condition([*map(in_known_words, captions)], hand)
 
 
 class EmojiArtist(Artist):

@@ -1,7 +1,6 @@
 """The judge of drawn emoji: which name, which hand, which skin tone."""
 
 from collections.abc import Iterator, Sequence
-from functools import cache
 from pathlib import Path
 
 import torch
@@ -10,19 +9,10 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from ..datasets.emoji import HANDS, SPLITS, TONE, TONES, emoji, names_of, plain
-from ..words import word_pieces, word_vectors
+from ..words import meanings
 from .digit_judge import descend
 
 RECIPES = {"emoji-judge": {"batch": 256, "learning_rate": 2e-3, "steps": 6_000}}
-
-
-@cache
-def _meanings() -> Tensor:
-    """What the words of each plain name mean: the mean of their vectors, [names, 256]."""
-    condition = word_pieces([name.replace("-", " ") for name in names_of()])
-    vectors = word_vectors()[(condition.tokens - 1).clamp(min=0)]
-    counts = condition.mask[..., None].float()
-    return (vectors * counts).sum(1) / counts.sum(1)
 
 
 class EmojiJudge(nn.Module):
@@ -43,7 +33,8 @@ class EmojiJudge(nn.Module):
         self.of_names = nn.Sequential(nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 128))
         self.hands = nn.Linear(self.feature_channels, len(HANDS))
         self.tones = nn.Linear(self.feature_channels, len(TONES))
-        self.register_buffer("meanings", _meanings(), persistent=False)
+        names = [name.replace("-", " ") for name in names_of()]
+        self.register_buffer("meanings", meanings(names), persistent=False)
         self.sharpness = nn.Parameter(torch.tensor(10.0))  # one over the temperature
 
     def features(self, pictures: Tensor) -> Tensor:
