@@ -1,6 +1,7 @@
 """The committed results: what they say of themselves, a small part of each measured again, and the
 model card that quotes them."""
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -220,3 +221,20 @@ def test_phrases_are_in_nobodys_captions():
     for phrase, names in phrases:
         assert phrase not in captions and names and set(names) <= set(names_of())
         assert word_pieces([phrase]).mask.any()
+
+
+def test_the_ablation_begins_as_it_says():
+    """The first losses of each network, trained again for a few steps."""
+    path = data_path("results/unet_ablation.py")
+    spec = importlib.util.spec_from_file_location("unet_ablation", path)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    rows = json.loads(data_path("results/unet-ablation.json").read_text())["rows"]
+    assert [(row["variant"], row["seed"]) for row in rows] == [
+        (variant, seed) for seed in range(script.SEEDS) for variant in script.VARIANTS
+    ]
+    for row in rows[: len(script.VARIANTS)]:
+        unet, losses = script.learn(row["variant"], row["seed"], steps=2)
+        assert sum(weight.numel() for weight in unet.parameters()) == row["parameters"]
+        assert losses == pytest.approx(row["first_losses"][:2], abs=2e-3)
+        assert 0 < row["test_loss"] < row["first_losses"][-1]
