@@ -1,13 +1,14 @@
 """Pictures with sliders, that are still pictures where nothing can slide. The only room that knows
 ipywidgets."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import ipywidgets
 from IPython.display import display
 
 from . import expect, figures
 from .figures import Figure
+from .sampling import Step
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 # A slider lives as long as its kernel. In a notebook opened later JupyterLab would write "model not
@@ -35,17 +36,40 @@ def interactive(draw: Callable[..., Figure], alt: str, **sliders) -> ipywidgets.
 
     def picture() -> dict[str, bytes | str]:
         values = {name: slider.value for name, slider in zip(sliders, box.children, strict=True)}
-        text = f"{alt} (run the notebook to move the sliders)"
-        return {"image/png": figures.png(draw(**values)), "text/plain": text}
+        return _still(draw(**values), f"{alt} (run the notebook to move the sliders)")
 
-    first = picture()  # a mistake in draw leaves no sliders behind
-    described = {"raw": True, "metadata": {"image/png": {"alt": alt}}}
+    first, described = picture(), _described(alt)  # a mistake in draw leaves no sliders behind
     shown = display(first, display_id=True, **described)
     display({"text/html": HIDE_DEAD_SLIDERS}, raw=True)
     display({VIEW: box._repr_mimebundle_()[VIEW]}, raw=True)
     for slider in box.children:
         slider.observe(lambda change: shown.update(picture(), **described), "value")
     return box
+
+
+def watch(steps: Iterator[Step]) -> Iterator[Step]:
+    """Show pictures as they become, each step's guess of x_0 in place of the last one:
+
+    artist.draw(["a red heart", "a fox"], progress=watch)
+    """
+    shown, alt = None, "the pictures as the sampler guesses them"
+    for step in steps:
+        figure = figures.pictures(
+            step.x_0.clamp(-1, 1), title=f"the guess on the way to t = {step.t}"
+        )
+        if shown is None:
+            shown = display(_still(figure, alt), display_id=True, **_described(alt))
+        else:
+            shown.update(_still(figure, alt), **_described(alt))
+        yield step
+
+
+def _still(figure: Figure, text: str) -> dict[str, bytes | str]:
+    return {"image/png": figures.png(figure), "text/plain": text}
+
+
+def _described(alt: str) -> dict:
+    return {"raw": True, "metadata": {"image/png": {"alt": alt}}}
 
 
 def _slider(name: str, values) -> ipywidgets.Widget:

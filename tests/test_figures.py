@@ -11,6 +11,7 @@ from PIL import Image
 
 import cfd_course
 from cfd_course import figures, widgets
+from cfd_course.sampling import Step
 
 
 @pytest.fixture
@@ -114,6 +115,20 @@ def test_a_slider_redraws_the_picture_and_the_first_one_is_saved(published):
     assert drawn == [(2, "two"), (5, "two"), (5, "one")] and len(published) == 3
     assert picture["data"]["image/png"] != first
     assert picture["metadata"]["image/png"]["alt"] == "a line"
+
+
+def test_pictures_are_watched_as_they_become(published):
+    seen = []
+
+    def steps():
+        for t in (2, 1, 0):
+            yield Step(t, BATCH, BATCH, BATCH * t)
+            seen.append(published[0]["data"]["image/png"])
+
+    assert [step.t for step in widgets.watch(steps())] == [2, 1, 0]
+    assert len(published) == 1 and len(set(seen)) == 3
+    assert published[0]["metadata"]["image/png"]["alt"]
+    assert list(widgets.watch(iter(()))) == []
 
 
 def test_sliders_that_are_neither_kind_are_named(published):
