@@ -68,15 +68,19 @@ def curves(
     bands: Mapping[str, Sequence[tuple[float, float]]] | None = None,
     level: float | None = None,
 ) -> Figure:
-    """Named curves over a common x. x and each line: [N]. bands: the interval (low, high) around
-    each point of a line, by its name; level: a height at which a thin line is drawn."""
+    """Named curves over a common x, or over one for each, by its name. x and each line: [N]. bands:
+    the interval (low, high) around each point of a line, by its name; level: a height at which a
+    thin line is drawn."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(6.5, 3.5))
         for index, (name, y) in enumerate(lines.items()):
-            axes.plot(x, y, label=name, marker="osD^v"[index % 5] if markers else None)
+            where = x[name] if isinstance(x, Mapping) else x
+            axes.plot(where, y, label=name, marker="osD^vP"[index % 6] if markers else None)
             if name in (bands or {}):
                 low, high = zip(*bands[name], strict=True)
-                axes.fill_between(x, low, high, color=COLOURS[index % 7], alpha=0.3, linewidth=0)
+                axes.fill_between(
+                    where, low, high, color=COLOURS[index % 7], alpha=0.3, linewidth=0
+                )
         if level is not None:
             axes.axhline(level, color="black", linestyle="-", linewidth=0.8)
         axes.set(title=_wrapped(title, 72), xlabel=x_label, ylabel=y_label)

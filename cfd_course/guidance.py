@@ -112,6 +112,80 @@ def guide_by_classifier(
     return guided
 
 
+# How methods since 2022 put two denoisers together: a weak one (told nothing, or a bad network) and
+# a strong one. With the exact denoisers of a mixture, or with guide(network, condition, 0 and 1).
+Asked = Annotated[Callable[[Tensor, int], Tensor], "denoise(x_t, t)"]
+
+
+@checked
+def in_interval(scale: float, low: float, high: float) -> Callable[[int], float]:
+    """A scale that depends on t: `scale` where low < t <= high, and 1, no guidance, elsewhere.
+    Kynkaanniemi et al., "Applying Guidance in a Limited Interval" (2024)."""
+    return lambda t: scale if low < t <= high else 1.0
+
+
+@checked
+def guide_from(
+    weak: Asked, strong: Asked, scale: float | Callable[..., float] = 1.0
+) -> Callable[..., Tensor]:
+    """A denoiser that goes away from a weak one: weak + scale * (strong - weak). Autoguidance if
+    the weak one is a bad version of the strong one, told the same: Karras et al., "Guiding a
+    Diffusion Model with a Bad Version of Itself" (2024). scale: a number, or a function of t; where
+    it is 1 the weak one is not asked."""
+
+    def denoise(x_t: Tensor, t: int) -> Tensor:
+        strength = expect.fits("scale(t)", scale(t), float) if callable(scale) else scale
+        clear = expect.alike("what strong returned", strong(x_t, t), x_t)
+        if strength == 1:
+            return clear
+        blurred = expect.alike("what weak returned", weak(x_t, t), x_t)
+        return blurred + strength * (clear - blurred)
+
+    return denoise
+
+
+@checked
+def guide_guess(
+    weak: Asked,
+    strong: Asked,
+    schedule: NoiseSchedule,
+    combine: Annotated[Callable[[Tensor, Tensor], Tensor], "combine(weak, strong)"],
+) -> Callable[..., Tensor]:
+    """A denoiser whose guess of the clean picture is combine(weak's guess, strong's guess): see
+    projected and rescaled."""
+
+    def denoise(x_t: Tensor, t: int) -> Tensor:
+        guesses = [schedule.predict_x0(x_t, t, each(x_t, t)) for each in (weak, strong)]
+        x_0 = expect.alike("what combine returned", combine(*guesses), x_t)
+        return schedule.predict_noise(x_t, t, x_0)
+
+    return denoise
+
+
+@checked
+def projected(null: Pictures, told: Pictures, scale: float) -> Tensor:
+    """Two guesses of clean pictures [B, ...] -> told + (scale - 1) * (the part of told - null that
+    is orthogonal to told), for each picture. Sadat et al., "Eliminating Oversaturation and
+    Artifacts of High Guidance Scales" (2024), the projection with eta = 0; without their threshold
+    for the length of told - null and without their momentum."""
+    dims = tuple(range(1, told.ndim))
+    push = told - null
+    along = (push * told).sum(dims, keepdim=True)
+    along = along / told.square().sum(dims, keepdim=True).clamp(min=1e-12)
+    return told + (scale - 1) * (push - along * told)
+
+
+@checked
+def rescaled(null: Pictures, told: Pictures, scale: float, share: float = 0.7) -> Tensor:
+    """Two guesses of clean pictures [B, ...] -> the guided guess, brought back by `share` of the
+    way to the standard deviation of told, for each picture. Lin et al., "Common Diffusion Noise
+    Schedules and Sample Steps are Flawed" (2024), section 3.4."""
+    dims = tuple(range(1, told.ndim))
+    guided = null + scale * (told - null)
+    ratio = told.std(dims, keepdim=True) / guided.std(dims, keepdim=True).clamp(min=1e-12)
+    return (share * ratio + 1 - share) * guided
+
+
 class Tiled:
     """A network for pictures of one size, made to work on larger ones: overlapping tiles share x_t,
     and their predictions are averaged where they overlap, at every step, so that no border shows.

@@ -134,6 +134,30 @@ def ddim(
 
 
 @checked
+def cfg_plus(
+    null: Denoiser,
+    told: Denoiser,
+    schedule: NoiseSchedule,
+    x_T: Noise,
+    steps: Steps = 50,
+    scale: float = 0.6,
+    clip: Clip = 1.0,
+) -> Iterator[Step]:
+    """Chung et al., "CFG++: Manifold-Constrained Classifier Free Guidance" (2024), for DDIM:
+    ddim, but the guess of x_0 from the guided noise is mixed with the noise of the null denoiser,
+    which is told nothing. scale: their lambda, 0 for what null draws, at most 1. Other arguments as
+    in ddpm."""
+    x_t = x_T
+    for t, s in _strides(schedule, steps):
+        noise = _ask(null, x_t, t)
+        guided = noise + scale * (_ask(told, x_t, t) - noise)
+        x_0, _ = clip_guess(schedule, x_t, t, guided, clip)
+        alpha_bar_s = float(schedule.alpha_bars[s])
+        x_t = math.sqrt(alpha_bar_s) * x_0 + math.sqrt(1 - alpha_bar_s) * noise
+        yield Step(s, x_t, noise, x_0)
+
+
+@checked
 def dpm_solver(
     denoise: Denoiser,
     schedule: NoiseSchedule,

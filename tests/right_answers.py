@@ -589,6 +589,43 @@ def implicit_gradient(schedule, null, told, t):
     return torch.sub(-told / spread, -null / spread)
 
 
+# --- Lesson 16, guidance since 2022 ---
+
+
+def in_interval(scale, low, high):
+    """Outside first."""
+
+    def at(t):
+        if t <= low or high < t:
+            return 1
+        return scale
+
+    return at
+
+
+def plus_step(schedule, x_t, t, s, null, told, scale):
+    """By two guesses, of which the guided one is a mixture."""
+    here, there = schedule.alpha_bars[t].item(), schedule.alpha_bars[s].item()
+    guesses = [(x_t - math.sqrt(1 - here) * noise) / math.sqrt(here) for noise in (null, told)]
+    guess = ((1 - scale) * guesses[0] + scale * guesses[1]).clip(-1, 1)
+    return torch.sqrt(torch.tensor(there)) * guess + math.sqrt(1 - there) * null
+
+
+def projected(null, told, scale):
+    """By unit vectors. What of the push lies along told is what of null does, but for told."""
+    unit = F.normalize(told.flatten(1), dim=1)
+    rest = (unit * null.flatten(1)).sum(1, keepdim=True) * unit - null.flatten(1)
+    return told + (scale - 1) * rest.reshape(told.shape)
+
+
+def rescaled(null, told, scale, share):
+    """Variances of flat rows, and their root."""
+    guided = scale * told - (scale - 1) * null
+    wide, wanted = (each.flatten(1).var(dim=1).sqrt() for each in (guided, told))
+    factor = 1 + share * (wanted / wide - 1)
+    return guided * factor.reshape(-1, *[1] * (told.ndim - 1))
+
+
 # --- Lesson 18, the bridge to Diffusers ---
 
 
@@ -688,6 +725,10 @@ RIGHT_ANSWERS = {
     "lesson_12.guide_by_classifier": guide_by_classifier,
     "lesson_12.guided_step": guided_step,
     "lesson_12.implicit_gradient": implicit_gradient,
+    "lesson_16.in_interval": in_interval,
+    "lesson_16.plus_step": plus_step,
+    "lesson_16.projected": projected,
+    "lesson_16.rescaled": rescaled,
     "lesson_18.their_clock": their_clock,
     "lesson_18.scheduler_config": scheduler_config,
     "lesson_18.from_diffusers": from_diffusers,

@@ -51,6 +51,7 @@ from cfd_course.datasets.photos import (
     shrink,
 )
 from cfd_course.datasets.shapes import SceneStream, sample_scenes
+from cfd_course.guidance import guide_from, in_interval
 from cfd_course.metrics import (
     block_correlation,
     distortion,
@@ -492,6 +493,18 @@ CALLS = [
         guide,
         {"network": identity, "condition": CAPTIONED, "scale": 3.0},
         {"network": NOT_CALLABLE, "condition": NOT_CONDITION, "scale": not_number()},
+    ),
+    Call(
+        "guide_from",
+        guide_from,
+        {"weak": identity, "strong": identity, "scale": 3.0},
+        {"weak": NOT_CALLABLE, "strong": NOT_CALLABLE, "scale": not_number()},
+    ),
+    Call(
+        "in_interval",
+        in_interval,
+        {"scale": 3.0, "low": 200.0, "high": 700.0},
+        {"scale": not_number(), "low": not_number(), "high": not_number()},
     ),
     Call(
         "what guide returns",

@@ -4,8 +4,17 @@ import pytest
 import torch
 from torch import nn
 
-from cfd_course import Condition, GaussianMixture, NoiseSchedule, Unet, dpm_solver, guide
-from cfd_course.guidance import classifier_gradient, guide_by_classifier, paper_scale
+from cfd_course import Condition, GaussianMixture, NoiseSchedule, Unet, ddim, dpm_solver, guide
+from cfd_course.guidance import (
+    classifier_gradient,
+    guide_by_classifier,
+    guide_from,
+    guide_guess,
+    in_interval,
+    paper_scale,
+    projected,
+    rescaled,
+)
 from cfd_course.sampling import last
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -208,6 +217,70 @@ def test_each_picture_follows_its_own_label_and_leaves_the_classifier_alone():
     assert classifier.weight.grad is None
 
 
+NULL, TOLD = MIXTURE.denoiser(SCHEDULE), MIXTURE.denoiser(SCHEDULE, 1)
+
+
+@pytest.mark.parametrize("scale", [-1.0, 0.0, 1.0, 3.0])
+def test_away_from_the_untold_denoiser_is_guidance(scale):
+    x = points()
+    exact = guide(Exact(), told(1, 50), scale)(x, 400)
+    torch.testing.assert_close(guide_from(NULL, TOLD, scale)(x, 400), exact)
+    everywhere = guide_from(NULL, TOLD, in_interval(scale, 0, 1000))
+    torch.testing.assert_close(everywhere(x, 400), exact)
+    combine = lambda null, told: null + scale * (told - null)  # noqa: E731
+    by_guesses = guide_guess(NULL, TOLD, SCHEDULE, combine)(x, 400)
+    torch.testing.assert_close(by_guesses, exact, rtol=1e-4, atol=1e-4)
+
+
+def test_outside_the_interval_the_weak_denoiser_is_not_asked():
+    asked = []
+    weak = lambda x_t, t: asked.append(t) or NULL(x_t, t)  # noqa: E731
+    denoise = guide_from(weak, TOLD, in_interval(5.0, 200, 700))
+    for t in (1000, 701, 700, 201, 200, 1):
+        denoise(points(), t)
+    assert asked == [700, 201]
+    torch.testing.assert_close(denoise(points(), 200), TOLD(points(), 200))
+
+
+def test_away_from_a_blurred_mixture_points_stay_on_their_islands():
+    """And away from the untold one they leave: shares beyond the density of 99% of the real."""
+    means, weights, labels = [[-1.0, 0], [1, 1.2], [1, -1.2]], [0.5, 0.25, 0.25], [0, 1, 1]
+    widths = torch.tensor([[0.5, 1.2], [0.4, 0.3], [0.4, 0.3]]).diag_embed()
+    sharp = GaussianMixture(means, widths, weights, labels)
+    blurred = GaussianMixture(means, widths + 0.3 * torch.eye(2), weights, labels)
+    asked, strong = sharp.given(1), sharp.denoiser(SCHEDULE, 1)
+    edge = asked.log_density(asked.sample(4000, torch.Generator().manual_seed(0))).quantile(0.01)
+    x_T = torch.randn(300, 2, generator=torch.Generator().manual_seed(1))
+
+    def outside(weak):
+        drawn = last(ddim(guide_from(weak, strong, 8.0), SCHEDULE, x_T, 20, clip=None))
+        return float((asked.log_density(drawn) < edge).float().mean())
+
+    assert outside(blurred.denoiser(SCHEDULE, 1)) < 0.02 < 0.08 < outside(sharp.denoiser(SCHEDULE))
+
+
+def test_projected_pushes_at_a_right_angle_to_told():
+    null, told_ = torch.randn(2, 4, 2, 3, 5, generator=torch.Generator().manual_seed(0)).double()
+    torch.testing.assert_close(projected(null, told_, 1.0), told_)
+    push = projected(null, told_, 3.0) - told_
+    assert (push * told_).sum((1, 2, 3)).abs().max() < 1e-10
+    # What was taken away lies along told, in each picture by itself.
+    along = 2 * (told_ - null) - push
+    ratio = along / told_
+    torch.testing.assert_close(ratio, ratio[:, :1, :1, :1].expand_as(ratio))
+    assert ratio[:, 0, 0, 0].unique().numel() == 4
+
+
+def test_rescaled_has_the_contrast_of_told():
+    null, told_ = torch.randn(2, 4, 2, 3, 5, generator=torch.Generator().manual_seed(0)).double()
+    guided = null + 5.0 * (told_ - null)
+    torch.testing.assert_close(rescaled(null, told_, 1.0), told_)
+    torch.testing.assert_close(rescaled(null, told_, 5.0, share=0.0), guided)
+    whole, part = (rescaled(null, told_, 5.0, share=share) for share in (1.0, 0.25))
+    torch.testing.assert_close(whole.std((1, 2, 3)), told_.std((1, 2, 3)))
+    torch.testing.assert_close(part, 0.25 * whole + 0.75 * guided)
+
+
 def test_paper_scale():
     """(1 + w) conditional - w null, equation 6 of the paper, is our formula at 1 + w."""
     x, w = points(), 2.5
@@ -242,6 +315,13 @@ def test_paper_scale():
         ),
         (lambda: guide_by_classifier(guide, None, SCHEDULE), "gradient should be callable"),
         (lambda: guide_by_classifier(guide, guide, SCHEDULE, "2"), "scale should be a number"),
+        (lambda: guide_from(None, guide), "weak should be callable"),
+        (lambda: guide_guess(guide, guide, SCHEDULE, None), "combine should be callable"),
+        (lambda: in_interval(2.0, "a", 3.0), "low should be a number"),
+        (
+            lambda: guide_guess(NULL, TOLD, SCHEDULE, lambda a, b: a[0])(points(), 5),
+            "what combine returned should have shape [50, 2]",
+        ),
     ],
 )
 def test_refusals_say_what_to_do(call, words):

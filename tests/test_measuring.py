@@ -9,16 +9,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from cfd_course import unet
 from cfd_course.datasets import data_path
 from cfd_course.datasets.digits import digits
 from cfd_course.datasets.emoji import HANDS, emoji, emoji_words, names_of
 from cfd_course.datasets.photos import photos
 from cfd_course.datasets.shapes import sample_scenes
-from cfd_course.measuring import EVALUATIONS
+from cfd_course.measuring import EVALUATIONS, digits_weak
 from cfd_course.measuring import emoji as measured_emoji
 from cfd_course.measuring.digit_classifier import interval
 from cfd_course.metrics import proportion_interval, shows
-from cfd_course.pipelines import emoji_judge, load
+from cfd_course.pipelines import emoji_judge, load, start_noise
 from cfd_course.words import word_pieces
 from tests import model_card
 
@@ -82,6 +83,31 @@ def test_some_digits_by_a_classifier_again():
         f"{row['method']} {row['scale']}"
     ]
     assert agreeing([each == "1" for each in part()["each"]], row["each"]) >= 38
+
+
+def test_some_digits_in_an_interval_again():
+    row = next(row for row in result("digits-weak")["rows"] if row["method"] == "interval")
+    part = dict(EVALUATIONS["digits-weak"][0](None, count=40))[f"interval {row['scale']}"]
+    assert agreeing([each == "1" for each in part()["each"]], row["each"]) >= 38
+
+
+def test_every_method_asks_a_network_twenty_times(monkeypatch):
+    """For each picture, whether in one call on a batch or in two."""
+    pictures = []
+    real = unet.ask
+
+    def counted(network, x_t, t, condition):
+        pictures.append(len(x_t))
+        return real(network, x_t, t, condition)
+
+    monkeypatch.setattr("cfd_course.guidance.ask", counted)
+    strong, weak = load("digits"), load("digits-weak")
+    for method, scales in digits_weak.SCALES.items():
+        for scale in scales[:1] if method != "everywhere" else (1, 4):
+            pictures.clear()
+            labels = torch.tensor([3, 1])
+            digits_weak.draw(method, scale, strong, weak, labels, start_noise(2, strong.shape))
+            assert sum(pictures) == 2 * 20, (method, scale)
 
 
 def test_an_interval_holds_what_other_seeds_give():

@@ -97,6 +97,7 @@ def test_shipped_sizes(writer, judge):
     assert data_path("checkpoints/digits.safetensors").stat().st_size < 3e6
     assert data_path("checkpoints/digit-judge.safetensors").stat().st_size < 2e6
     assert data_path("checkpoints/digit-classifier.safetensors").stat().st_size < 1e6
+    assert data_path("checkpoints/digits-weak.safetensors").stat().st_size < 1e6
 
 
 def test_the_judge_reads_real_digits(judge):

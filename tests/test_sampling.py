@@ -7,7 +7,8 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 
 from cfd_course import GaussianMixture, NoiseSchedule, ddim, ddpm, dpm_solver, repaint
-from cfd_course.sampling import Step, clip_guess, last, timesteps
+from cfd_course.guidance import guide_from
+from cfd_course.sampling import Step, cfg_plus, clip_guess, last, timesteps
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -646,3 +647,32 @@ def test_refusals_say_what_to_do(call, words):
 def test_last_is_the_picture():
     x = start()
     assert last(iter([Step(1, x + 1, x, x), Step(0, x, x, x)])) is x
+
+
+def test_cfg_plus_is_guidance_with_a_scale_for_each_step():
+    """Chung et al. (2024), with what multiplies the difference of the two predictions
+    collected, is a DDIM step of the guidance of 2022; without clipping, to 10 digits."""
+    mixture = GaussianMixture([[-1.0, 0], [1, 1]], torch.eye(2).repeat(2, 1, 1) * 0.3)
+    schedule = NoiseSchedule.cosine(1000)
+    null, told = mixture.denoiser(schedule), mixture.denoiser(schedule, 1)
+    x_T = torch.randn(40, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    size = ((1 - schedule.alpha_bars) / schedule.alpha_bars).sqrt()
+    times = timesteps(schedule, 8)
+    scales = {
+        t: 0.7 / (1 - float(size[s] / size[t])) for t, s in zip(times[:-1], times[1:], strict=True)
+    }
+    plus = last(cfg_plus(null, told, schedule, x_T, 8, 0.7, clip=None))
+    denoise = guide_from(null, told, scales.__getitem__)
+    torch.testing.assert_close(
+        plus, last(ddim(denoise, schedule, x_T, 8, clip=None)), rtol=1e-6, atol=1e-8
+    )
+
+
+def test_cfg_plus_at_0_draws_what_nobody_asked_for_and_clips():
+    schedule = NoiseSchedule.cosine(100)
+    null, told = (lambda x, t: x.tanh()), (lambda x, t: -x)
+    x_T = torch.randn(4, 1, 3, 3, generator=torch.Generator().manual_seed(0))
+    steps = list(cfg_plus(null, told, schedule, x_T, 10, 0.0, clip=None))
+    torch.testing.assert_close(steps[-1].x_t, last(ddim(null, schedule, x_T, 10, clip=None)))
+    assert [step.t for step in steps] == timesteps(schedule, 10)[1:]
+    assert all(step.x_0.abs().max() <= 1 for step in cfg_plus(null, told, schedule, x_T, 10, 5.0))

@@ -8,6 +8,7 @@ from . import (
     digit_classifier,
     digit_inpainting,
     digits,
+    digits_weak,
     emoji,
     emoji_enlarger,
     emoji_mender,
@@ -19,6 +20,7 @@ from . import (
 # name: (its parts, its summary)
 EVALUATIONS = {
     "digits": (digits.parts, digits.summary),
+    "digits-weak": (digits_weak.parts, digits_weak.summary),
     "digit-classifier": (digit_classifier.parts, digit_classifier.summary),
     "text-to-image": (text_to_image.parts, text_to_image.summary),
     "emoji": (emoji.parts, emoji.summary),

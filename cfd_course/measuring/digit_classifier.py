@@ -12,7 +12,7 @@ from torch import Tensor
 from ..datasets.digits import digit_condition, digits
 from ..guidance import classifier_gradient, guide, guide_by_classifier
 from ..metrics import frechet_distance, precision_recall
-from ..pipelines import load, start_noise
+from ..pipelines import DigitJudge, load, start_noise
 from ..sampling import dpm_solver, last
 from .common import Part, share
 
@@ -38,6 +38,19 @@ def interval(measure: Callable[[Tensor], float], features: Tensor) -> dict:
     return {"value": round(value, 3), "interval": ends}
 
 
+def crowd(judge: DigitJudge, drawn: Tensor, wanted: Tensor, real: Tensor) -> dict:
+    """How many of some drawn digits are as wanted, and how they lie to the features of real ones,
+    of which precision and recall take as many as were drawn."""
+    features = judge.features(drawn)
+    measures = {
+        "frechet_distance": lambda x: frechet_distance(x, real),
+        "precision": lambda x: precision_recall(x, real[: len(drawn)])[0],
+        "recall": lambda x: precision_recall(x, real[: len(drawn)])[1],
+    }
+    found = {name: interval(each, features) for name, each in measures.items()}
+    return share(judge.head(features).argmax(1) == wanted) | found
+
+
 def parts(data: Path | None, count: int = 300) -> Iterator[Part]:
     """`count` digits for each method and scale, 0 to 9 in turn, 20 steps, seeds 0, 1, 2, ..."""
     writer, judge, classifier = load("digits"), load("digit-judge"), load("digit-classifier")
@@ -56,19 +69,12 @@ def parts(data: Path | None, count: int = 300) -> Iterator[Part]:
 
     def measure(method: str, scale: float) -> dict:
         began = time.process_time()
-        features = judge.features(draw(*METHODS[method](scale)))
+        drawn = draw(*METHODS[method](scale))
         seconds = time.process_time() - began
-        real = real_features()
-        measures = {
-            "frechet_distance": lambda x: frechet_distance(x, real),
-            "precision": lambda x: precision_recall(x, real[:count])[0],
-            "recall": lambda x: precision_recall(x, real[:count])[1],
-        }
         return {
             "method": method,
             "scale": scale,
-            **share(judge.head(features).argmax(1) == wanted),
-            **{name: interval(each, features) for name, each in measures.items()},
+            **crowd(judge, drawn, wanted, real_features()),
             "processor_seconds_for_100": round(100 * seconds / count, 1),
         }
 

@@ -90,7 +90,7 @@ def build(recipe: dict) -> nn.Module:
 
 
 def load(name: str | Path):
-    """A shipped model by its name: "digits", "text-to-image" and "emoji" (Artists),
+    """A shipped model by its name: "digits", "digits-weak", "text-to-image" and "emoji" (Artists),
     "super-resolution" (a Scaler; also "-input", "-levels", "-attention"), "inpainting" and
     "digit-inpainting" (Menders), "digit-judge", "digit-classifier" and "emoji-judge" (an
     EmojiJudge); or one of the same kinds that you trained, by the path of its .safetensors file."""
