@@ -66,6 +66,20 @@ def digits_weak(found: dict) -> str:
     return table(GUIDED, [guided(row) for row in found["rows"]])
 
 
+def emoji_latents(found: dict) -> str:
+    """Of faces by way of latents, and of the speed in latents and in pixels."""
+    rows = []
+    for key in ("real", "reconstructed", "drawn in latents"):
+        distance = found[key]["frechet_distance"]
+        low, high = distance["interval"]
+        rows.append([key, f"{distance['value']:.2f} ({low:.2f} to {high:.2f})", "", ""])
+    for key in ("emoji-latents", "emoji-pixels"):
+        rows.append([f"speed of {key}", "", found[key]["pictures_a_processor_second"]])
+        rows[-1].append(found[key]["processor_seconds_a_training_step"])
+    head = ["faces", "Fréchet distance", "pictures a processor second"]
+    return table([*head, "processor seconds a training step"], rows)
+
+
 def text_to_image(found: dict) -> str:
     """Of the captions."""
     bindings = {row["scale"]: percent(row) for row in found["bindings"]}
@@ -157,6 +171,7 @@ def emoji_mender(found: dict) -> str:
 TABLES = {
     "emoji": emoji,
     "emoji-enlarger": emoji_enlarger,
+    "emoji-latents": emoji_latents,
     "emoji-mender": emoji_mender,
     "digits": digits,
     "digit-classifier": digit_classifier,

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.distributions import MultivariateNormal
 
-from cfd_course import Condition
+from cfd_course import Condition, sampling
 from cfd_course.datasets.photos import bicubic, shrink
 from cfd_course.datasets.shapes import RELATIONS, VOCABULARY
 from cfd_course.text import LONGEST, PADDING
@@ -662,6 +662,39 @@ def bytes_a_step(parameters, processes, bytes):
     return sum(part for _ in range(2) for _ in range(processes - 1))
 
 
+# --- Lesson 13, latent diffusion ---
+
+
+def sample_latents(mean, log_variance, noise):
+    """Row by row, by way of the precision."""
+    rows = [
+        middle + noise_of_it * torch.exp(-log) ** -0.5
+        for middle, log, noise_of_it in zip(mean, log_variance, noise, strict=True)
+    ]
+    return torch.stack(rows)
+
+
+def kl_to_standard_normal(mean, log_variance):
+    """The KL of two Gaussians with independent numbers, lesson 02's, as PyTorch has it."""
+    latents = torch.distributions.Normal(mean, torch.exp(0.5 * log_variance))
+    standard = torch.distributions.Normal(torch.zeros_like(mean), torch.ones_like(mean))
+    each = torch.distributions.kl_divergence(latents, standard)
+    return each.reshape(len(mean), -1).sum(dim=-1)
+
+
+def latent_spread(latents):
+    """The root of the mean square less the square of the mean."""
+    numbers = latents.double().flatten()
+    return ((numbers**2).mean() - numbers.mean() ** 2).sqrt().item()
+
+
+def draw_in_latents(denoise, schedule, decode, spread, x_T, steps):
+    """A loop that keeps the last state."""
+    for step in sampling.ddim(denoise, schedule, x_T, steps=steps, clip=None):
+        x_t = step.x_t
+    return decode(x_t * spread)
+
+
 RIGHT_ANSWERS = {
     "lesson_01.add_noise": add_noise,
     "lesson_01.snr": snr,
@@ -725,6 +758,10 @@ RIGHT_ANSWERS = {
     "lesson_12.guide_by_classifier": guide_by_classifier,
     "lesson_12.guided_step": guided_step,
     "lesson_12.implicit_gradient": implicit_gradient,
+    "lesson_13.sample_latents": sample_latents,
+    "lesson_13.kl_to_standard_normal": kl_to_standard_normal,
+    "lesson_13.latent_spread": latent_spread,
+    "lesson_13.draw_in_latents": draw_in_latents,
     "lesson_16.in_interval": in_interval,
     "lesson_16.plus_step": plus_step,
     "lesson_16.projected": projected,

@@ -85,6 +85,20 @@ def test_some_digits_by_a_classifier_again():
     assert agreeing([each == "1" for each in part()["each"]], row["each"]) >= 38
 
 
+def test_some_faces_by_way_of_latents_again():
+    """Of reconstructions nothing is random; and drawn faces are further off than these."""
+    found = result("emoji-latents")
+    parts = dict(EVALUATIONS["emoji-latents"][0](None))
+    for name in ("real", "reconstructed"):
+        again, kept = parts[name](), found[name]
+        assert again["frechet_distance"]["value"] == pytest.approx(
+            kept["frechet_distance"]["value"], rel=0.03
+        )
+    assert again["held_out"]["mean"] == pytest.approx(kept["held_out"]["mean"], abs=0.1)
+    few = dict(EVALUATIONS["emoji-latents"][0](None, count=40))["drawn in latents"]()
+    assert few["frechet_distance"]["value"] > found["reconstructed"]["frechet_distance"]["value"]
+
+
 def test_some_digits_in_an_interval_again():
     row = next(row for row in result("digits-weak")["rows"] if row["method"] == "interval")
     part = dict(EVALUATIONS["digits-weak"][0](None, count=40))[f"interval {row['scale']}"]

@@ -33,6 +33,7 @@ from cfd_course.datasets.photos import (
     smooth_fill,
     stored,
 )
+from cfd_course.guidance import guide
 from cfd_course.pipelines import (
     APPLICATIONS,
     GAIN,
@@ -46,8 +47,10 @@ from cfd_course.pipelines import (
     build,
     coarse_and_detail,
     emoji,
+    emoji_autoencoder,
     emoji_enlarger,
     emoji_judge,
+    emoji_latents,
     emoji_mender,
     load,
     start_noise,
@@ -58,6 +61,7 @@ from cfd_course.pipelines import (
 )
 from cfd_course.pipelines.emoji_judge import EmojiJudge
 from cfd_course.pipelines.inpainting import photo_holes
+from cfd_course.sampling import dpm_solver, last
 from cfd_course.text import tokenise
 from cfd_course.unet import PatchTokens, Velocity
 from cfd_course.words import word_vectors
@@ -97,6 +101,8 @@ def test_shipped_sizes(writer, judge):
     assert data_path("checkpoints/digits.safetensors").stat().st_size < 3e6
     assert data_path("checkpoints/digit-judge.safetensors").stat().st_size < 2e6
     assert data_path("checkpoints/digit-classifier.safetensors").stat().st_size < 1e6
+    assert data_path("checkpoints/emoji-autoencoder.safetensors").stat().st_size < 1e6
+    assert data_path("checkpoints/emoji-latents.safetensors").stat().st_size < 3e6
     assert data_path("checkpoints/digits-weak.safetensors").stat().st_size < 1e6
 
 
@@ -136,6 +142,8 @@ def test_a_file_of_ones_own_loads_by_its_path(tmp_path):
         "text-to-image": Artist,
         "emoji-enlarger": emoji_enlarger.Enlarger,
         "emoji-mender": emoji_mender.EmojiMender,
+        "emoji-latents": emoji_latents.FaceArtist,
+        "emoji-pixels": emoji_latents.FaceArtist,
         "emoji": emoji.EmojiArtist,
         "super-resolution": Scaler,
         "inpainting": Mender,
@@ -1124,3 +1132,53 @@ def test_the_classifier_of_noisy_digits_learns():
         loss for _, loss, _ in APPLICATIONS["digit-classifier"].train(network, recipe, None, 150)
     ]
     assert sum(losses[-10:]) < sum(losses[:10]) - 2
+
+
+def test_the_autoencoder_keeps_what_one_sees():
+    """Held-out faces come back with 22 dB or more, from a twelfth of their numbers, of variance
+    about 1."""
+    autoencoder = load("emoji-autoencoder")
+    x = torch.cat([emoji_autoencoder.faces(split).pictures for split in ("pairs", "names")])
+    x = x / 127.5 - 1
+    z = autoencoder.encode(x)
+    assert z.shape == (len(x), 4, 16, 16) and 12 * z.numel() == x.numel()
+    assert 0.9 < float(z.std()) < 1.1
+    errors = (autoencoder.decode(z).clamp(-1, 1) - x).square().flatten(1).mean(1)
+    assert float((10 * torch.log10(4 / errors)).mean()) > 22
+    torch.testing.assert_close(autoencoder.encode(x[:1]), z[:1], rtol=1e-3, atol=1e-3)
+    with pytest.raises(ValueError, match="divisible by 4"):
+        autoencoder.encode(torch.zeros(1, 3, 30, 32))
+
+
+def test_the_autoencoder_learns_and_measures_its_spread():
+    torch.manual_seed(0)
+    recipe = {**RECIPES["emoji-autoencoder"], "batch": 8, "name": "emoji-autoencoder"}
+    network = build(recipe)
+    assert float(network.spread) == 1
+    losses = [loss for _, loss, _ in emoji_autoencoder.train(network, recipe, None, 12)]
+    assert sum(losses[-3:]) < sum(losses[:3]) - 0.3
+    pictures = emoji_autoencoder.faces().pictures / 127.5 - 1
+    with torch.no_grad():
+        assert float(network.encode(pictures).std()) == pytest.approx(1, abs=1e-3)
+
+
+def test_faces_are_drawn_in_latents_and_not_clipped():
+    artist = load("emoji-latents")
+    drawn = artist.draw(["noto", "blob"], scale=1, steps=3)
+    assert drawn.shape == (2, 3, 64, 64) and artist.clip is None
+    torch.testing.assert_close(artist.draw("noto", 1, 3), drawn[:1], rtol=1e-3, atol=1e-3)
+    x_T = start_noise(2, (4, 16, 16))
+    denoise = guide(artist.network, emoji_latents.hand_condition(["noto", "blob"]), 1)
+    z = last(dpm_solver(denoise, artist.schedule, x_T, 3, clip=None))
+    torch.testing.assert_close(load("emoji-autoencoder").decode(z), drawn)
+    with pytest.raises(ValueError, match="hand should be"):
+        artist.draw(["rembrandt"])
+
+
+def test_batches_of_latents_are_encoded_faces():
+    recipe = RECIPES["emoji-latents"]
+    x_0, condition = next(iter(emoji_latents.batches(recipe, None)))
+    assert x_0.shape == (recipe["batch"], 4, 16, 16) and len(condition) == recipe["batch"]
+    assert 0.7 < float(x_0.std()) < 1.3
+    pixels, _ = next(iter(emoji_latents.batches(RECIPES["emoji-pixels"], None)))
+    assert pixels.shape == (recipe["batch"], 3, 64, 64) and float(pixels.abs().max()) <= 1

@@ -28,8 +28,10 @@ from . import (
     digit_judge,
     digits,
     emoji,
+    emoji_autoencoder,
     emoji_enlarger,
     emoji_judge,
+    emoji_latents,
     emoji_mender,
     inpainting,
     super_resolution,
@@ -71,6 +73,7 @@ MODULES = (
     digits,
     text_to_image,
     emoji,
+    emoji_autoencoder,
     emoji_enlarger,
     emoji_mender,
     super_resolution,
@@ -79,6 +82,7 @@ MODULES = (
     digit_judge,
     digit_classifier,
     emoji_judge,
+    emoji_latents,
 )
 APPLICATIONS = {name: module for module in MODULES for name in module.RECIPES}
 RECIPES = {name: module.RECIPES[name] for name, module in APPLICATIONS.items()}

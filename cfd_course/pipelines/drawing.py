@@ -53,7 +53,10 @@ class Artist:
     """Draws what is asked for in words or numbers.
 
     condition: what makes a Condition of a list of what is asked. shape: of a picture, [C, H, W].
+    clip: of the guesses, see sampling.clip_guess.
     """
+
+    clip: float | None = 1.0
 
     def __init__(
         self,
@@ -84,4 +87,4 @@ class Artist:
         condition = self.condition([asked] if isinstance(asked, str) else asked, **told)
         x_T = start_noise(len(condition), self.shape, seed)
         denoise = guide(self.network, condition, scale)
-        return last(iter(progress(dpm_solver(denoise, self.schedule, x_T, steps))))
+        return last(iter(progress(dpm_solver(denoise, self.schedule, x_T, steps, self.clip))))
