@@ -80,6 +80,19 @@ def emoji_latents(found: dict) -> str:
     return table([*head, "processor seconds a training step"], rows)
 
 
+def digits_shortcut(found: dict) -> str:
+    """Of the digits, for each method and number of calls."""
+    rows = []
+    for row in found["rows"]:
+        distance = row["frechet_distance"]
+        low, high = distance["interval"]
+        rows.append([row["method"], row["calls"], percent(row)])
+        rows[-1].append(f"{distance['value']:.2f} ({low:.2f} to {high:.2f})")
+        rows[-1].append(row["processor_seconds_for_16"])
+    head = ["method", "calls", "right (95% interval)", "Fréchet distance"]
+    return table([*head, "processor seconds for 16"], rows)
+
+
 def text_to_image(found: dict) -> str:
     """Of the captions."""
     bindings = {row["scale"]: percent(row) for row in found["bindings"]}
@@ -176,6 +189,7 @@ TABLES = {
     "digits": digits,
     "digit-classifier": digit_classifier,
     "digits-weak": digits_weak,
+    "digits-shortcut": digits_shortcut,
     "text-to-image": text_to_image,
     "super-resolution": super_resolution,
     "inpainting": inpainting,

@@ -626,6 +626,43 @@ def rescaled(null, told, scale, share):
     return guided * factor.reshape(-1, *[1] * (told.ndim - 1))
 
 
+# --- Lesson 17, few steps ---
+
+
+def straight(x_0, s, noise):
+    """Example by example."""
+    rows = [torch.lerp(x, e, share.item()) for x, e, share in zip(x_0, noise, s, strict=True)]
+    return torch.stack(rows), torch.sub(noise, x_0)
+
+
+def follow(velocity, x_1, steps):
+    """Forwards through a list of times."""
+    x_s = x_1.clone()
+    for number in range(steps):
+        t = round(1000 * (steps - number) / steps)
+        x_s = torch.add(x_s, velocity(x_s, t), alpha=-1 / steps)
+    return x_s
+
+
+def distilled_target(teacher, x_s, t, condition, scale):
+    """Both answers from one batch of twice the size, and weighed the other way round."""
+    both = Condition.concatenate([condition, condition.absent()])
+    times = torch.as_tensor(t).expand(len(x_s)).repeat(2)
+    told, null = teacher(torch.cat([x_s, x_s]), times, both).detach().chunk(2)
+    weight = scale.view(-1, *(1 for _ in x_s.shape[1:]))
+    return weight * told + (1 - weight) * null
+
+
+def shortcut_target(velocity, x_s, s, stride):
+    """From where the two steps arrive: the way over the stride."""
+    wide = stride.reshape(-1, *[1] * (x_s.ndim - 1))
+    place, time = x_s, s
+    for _ in range(2):
+        place = place - wide / 2 * velocity(place, time, stride / 2).detach()
+        time = time - stride / 2
+    return (x_s - place) / wide
+
+
 # --- Lesson 18, the bridge to Diffusers ---
 
 
@@ -766,6 +803,10 @@ RIGHT_ANSWERS = {
     "lesson_16.plus_step": plus_step,
     "lesson_16.projected": projected,
     "lesson_16.rescaled": rescaled,
+    "lesson_17.straight": straight,
+    "lesson_17.follow": follow,
+    "lesson_17.distilled_target": distilled_target,
+    "lesson_17.shortcut_target": shortcut_target,
     "lesson_18.their_clock": their_clock,
     "lesson_18.scheduler_config": scheduler_config,
     "lesson_18.from_diffusers": from_diffusers,

@@ -124,6 +124,15 @@ def test_every_method_asks_a_network_twenty_times(monkeypatch):
             assert sum(pictures) == 2 * 20, (method, scale)
 
 
+def test_some_digits_in_few_steps_again():
+    rows = {f"{row['method']} {row['calls']}": row for row in result("digits-shortcut")["rows"]}
+    parts = dict(EVALUATIONS["digits-shortcut"][0](None, count=40))
+    assert list(parts) == list(rows)
+    for name in ("flow 8", "distilled 8", "shortcut 1"):
+        again = [each == "1" for each in parts[name]()["each"]]
+        assert agreeing(again, rows[name]["each"]) >= 38
+
+
 def test_an_interval_holds_what_other_seeds_give():
     """Of a mean of 400 numbers: about 95 of 100 intervals hold 0, and none is far too wide."""
     random = torch.Generator().manual_seed(0)

@@ -21,7 +21,7 @@ from torch import nn
 from cfd_course import Condition, NoiseSchedule, Unet, pipelines
 from cfd_course.checkpoints import load_checkpoint, save_checkpoint
 from cfd_course.datasets import data_path
-from cfd_course.datasets.digits import digits
+from cfd_course.datasets.digits import digit_condition, digits
 from cfd_course.datasets.emoji import names_of
 from cfd_course.datasets.photos import (
     as_image,
@@ -52,6 +52,7 @@ from cfd_course.pipelines import (
     emoji_judge,
     emoji_latents,
     emoji_mender,
+    few_steps,
     load,
     start_noise,
     to_enlarge,
@@ -1073,7 +1074,7 @@ def test_emoji_are_mended_as_the_words_say(emoji_mender_):
 
 def test_a_mender_begins_as_the_artist():
     network = build({"name": "emoji-mender", **RECIPES["emoji-mender"]})
-    emoji_mender.begin(network)
+    emoji_mender.begin(network, {})
     artist = load("emoji")
     condition = artist.condition(["a red heart", "a fox"])
     x_t, image = torch.randn(2, 3, 32, 32), torch.randn(2, 4, 32, 32)
@@ -1182,3 +1183,65 @@ def test_batches_of_latents_are_encoded_faces():
     assert 0.7 < float(x_0.std()) < 1.3
     pixels, _ = next(iter(emoji_latents.batches(RECIPES["emoji-pixels"], None)))
     assert pixels.shape == (recipe["batch"], 3, 64, 64) and float(pixels.abs().max()) <= 1
+
+
+def test_few_steps_begin_where_the_network_before_them_stood():
+    """With scale and stride not yet heard, the third network is the second."""
+    recipe = {"name": "digits-shortcut", **RECIPES["digits-shortcut"]}
+    network = build(recipe)
+    few_steps.begin(network, recipe)
+    flow = load("digits-flow").network
+    x_s, labels = torch.randn(3, 1, 28, 28), torch.tensor([3, 1, 4])
+    with torch.no_grad():
+        found = network(x_s, 400, few_steps.digit_knobs(labels, 2.5, 0.25))
+        torch.testing.assert_close(found, flow(x_s, 400, digit_condition(labels)))
+
+
+@pytest.mark.parametrize(("name", "steps"), [("digits-flow", 8), ("digits-shortcut", 2)])
+def test_digits_in_few_steps(judge, name, steps):
+    drawer, asked = load(name), list(range(10)) * 2
+    assert data_path(f"checkpoints/{name}.safetensors").stat().st_size < 3e6
+    drawn = drawer.draw(asked, steps=steps)
+    assert drawn.shape == (20, 1, 28, 28)
+    right = judge(drawn.clamp(-1, 1)).argmax(1) == torch.tensor(asked)
+    assert right.float().mean() >= 0.9
+    torch.testing.assert_close(
+        drawer.draw([5], steps=steps, seed=5), drawn[5:6], rtol=1e-3, atol=1e-3
+    )
+
+
+def test_at_scale_3_guidance_distilled_is_nearer_than_one_told_call():
+    flow, student = load("digits-flow").network, load("digits-shortcut").network
+    pictures, labels = (x[:40] for x in digits("test"))
+    s = torch.full((40,), 0.5)
+    x_s, _ = few_steps.straight(pictures, s, torch.randn(pictures.shape))
+    t, condition = few_steps.moment(s), digit_condition(labels)
+    target = few_steps.distilled_target(flow, x_s, t, condition, torch.full((40,), 3.0))
+    with torch.no_grad():
+        single = flow(x_s, t, condition)
+        distilled = student(x_s, t, few_steps.digit_knobs(labels, 3.0))
+    assert (distilled - target).square().mean() < (single - target).square().mean()
+
+
+def test_two_half_steps_arrive_where_the_target_says():
+    """A velocity that depends on everything; in float64, by hand."""
+
+    def velocity(x, s, stride):
+        return x * s[:, None] + stride[:, None] ** 2
+
+    x, s, stride = torch.tensor([[1.0], [2.0]]), torch.tensor([1.0, 0.5]), torch.tensor([1.0, 0.25])
+    first = torch.tensor([[1.25], [2 * 0.5 + 0.125**2]])
+    middle = x - stride[:, None] / 2 * first
+    second = middle * torch.tensor([[0.5], [0.375]]) + (stride[:, None] / 2) ** 2
+    found = few_steps.shortcut_target(velocity, x, s, stride)
+    torch.testing.assert_close(found, (first + second) / 2)
+
+
+@pytest.mark.parametrize("name", ["digits-flow", "digits-shortcut"])
+def test_few_steps_learn(name):
+    """From untrained weights, a small network: the error of the velocity falls."""
+    torch.manual_seed(0)
+    recipe = {**SMALL[name], "learning_rate": 5e-3}
+    network = build(recipe)
+    losses = [loss for _, loss, _ in few_steps.train(network, recipe, None, 40)]
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])

@@ -8,7 +8,7 @@ from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 
 from cfd_course import GaussianMixture, NoiseSchedule, ddim, ddpm, dpm_solver, repaint
 from cfd_course.guidance import guide_from
-from cfd_course.sampling import Step, cfg_plus, clip_guess, last, timesteps
+from cfd_course.sampling import Step, cfg_plus, clip_guess, euler, last, timesteps
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -676,3 +676,40 @@ def test_cfg_plus_at_0_draws_what_nobody_asked_for_and_clips():
     torch.testing.assert_close(steps[-1].x_t, last(ddim(null, schedule, x_T, 10, clip=None)))
     assert [step.t for step in steps] == timesteps(schedule, 10)[1:]
     assert all(step.x_0.abs().max() <= 1 for step in cfg_plus(null, told, schedule, x_T, 10, 5.0))
+
+
+# ---- Straight paths ---------------------------------------------------------------------------
+
+
+def gaussian_velocity(mean, spread):
+    """E[noise - x_0 | x_s] for x_0 ~ N(mean, spread^2), in closed form."""
+
+    def velocity(x_s, t):
+        s = t / 1000
+        variance = (1 - s) ** 2 * spread**2 + s**2
+        return -mean + (s - (1 - s) * spread**2) / variance * (x_s - (1 - s) * mean)
+
+    return velocity
+
+
+def test_euler_arrives_where_the_exact_path_leads_and_errs_in_first_order():
+    """For a Gaussian the exact path ends at mean + spread * x_1."""
+    x_1 = torch.randn(50, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    errors = []
+    for steps in (50, 100, 200):
+        x_0 = last(euler(gaussian_velocity(1.5, 0.4), x_1, steps))
+        errors.append(float((x_0 - (1.5 + 0.4 * x_1)).abs().max()))
+    assert errors[2] < 0.02
+    for coarse, fine in zip(errors, errors[1:], strict=False):
+        assert coarse / fine == pytest.approx(2, rel=0.1)
+
+
+def test_one_picture_is_reached_in_one_step():
+    x_1 = torch.randn(4, 2, generator=torch.Generator().manual_seed(0))
+    steps = list(euler(gaussian_velocity(0.7, 0.0), x_1, 4))
+    assert [step.t for step in steps] == [750, 500, 250, 0]
+    for step in steps:
+        torch.testing.assert_close(step.x_0, torch.full((4, 2), 0.7))
+        torch.testing.assert_close(step.noise, x_1, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(steps[-1].x_t, torch.full((4, 2), 0.7))
+    torch.testing.assert_close(last(euler(gaussian_velocity(0.7, 0.0), x_1, 1)), steps[-1].x_t)

@@ -13,6 +13,7 @@ from . import (
     emoji_enlarger,
     emoji_latents,
     emoji_mender,
+    few_steps,
     inpainting,
     super_resolution,
     text_to_image,
@@ -22,6 +23,7 @@ from . import (
 EVALUATIONS = {
     "digits": (digits.parts, digits.summary),
     "digits-weak": (digits_weak.parts, digits_weak.summary),
+    "digits-shortcut": (few_steps.parts, few_steps.summary),
     "digit-classifier": (digit_classifier.parts, digit_classifier.summary),
     "text-to-image": (text_to_image.parts, text_to_image.summary),
     "emoji": (emoji.parts, emoji.summary),

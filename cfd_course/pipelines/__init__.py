@@ -9,9 +9,9 @@ An application is a module of this folder that holds
     batches(recipe, data)       what it is trained on, see train(); data: a folder, or None
     pipeline(network, recipe)   what load gives: an object that draws, enlarges or fills
 
-and, where its training starts with another's weights, begin(network), which puts them in; where it
-isn't trained as a diffusion network, train(network, recipe, data, steps), which yields (step
-number, loss, network). A new one is a new module, named in the list below.
+and, where its training starts with another's weights, begin(network, recipe), which puts them in;
+where it isn't trained as a diffusion network, train(network, recipe, data, steps), which yields
+(step number, loss, network). A new one is a new module, named in the list below.
 """
 
 from pathlib import Path
@@ -33,6 +33,7 @@ from . import (
     emoji_judge,
     emoji_latents,
     emoji_mender,
+    few_steps,
     inpainting,
     super_resolution,
     text_to_image,
@@ -81,6 +82,7 @@ MODULES = (
     digit_inpainting,
     digit_judge,
     digit_classifier,
+    few_steps,
     emoji_judge,
     emoji_latents,
 )

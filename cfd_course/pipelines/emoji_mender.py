@@ -36,7 +36,7 @@ UNTOLD = 0.3  # the chance that the words, and then that the hand is not said
 network = emoji.network
 
 
-def begin(network: nn.Module) -> None:
+def begin(network: nn.Module, recipe: dict) -> None:
     """Start with what the drawing network knows of words: its weights, and zeros for the new
     planes, of which it makes nothing at first. Rombach et al., "High-Resolution Image Synthesis
     with Latent Diffusion Models" (2022), do so in their inpainting model."""

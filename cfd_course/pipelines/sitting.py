@@ -37,7 +37,7 @@ def train_network(
         sittings = earlier.get("sittings", [])
     application = APPLICATIONS[name]
     if start is None and hasattr(application, "begin"):
-        application.begin(network)
+        application.begin(network, recipe)
     began, first = time.monotonic(), None
     if hasattr(application, "train"):
         run = application.train(network, recipe, data, steps)
