@@ -167,7 +167,8 @@ def _arrival(arguments, result):
     """The picture, and when the velocity was asked."""
     if result is None:
         return None
-    return {"x_0": result, "the t's that velocity was told": arguments[0].times[:200]}
+    told = " ".join(f"{t:g}" for t in arguments[0].times[:200])  # a text: t is to be exact
+    return {"x_0": result, "the t's that velocity was told": told}
 
 
 def _walk(
