@@ -378,6 +378,21 @@ def test_an_endless_answer_is_cut(body, capsys, monkeypatch):
     assert "did not finish" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("cost, told", [(0.5, "right"), (9.0, "did not finish")])
+def test_what_an_answer_imports_may_take_its_time(cost, told, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(cfd_course.checks.exercise, "SECONDS", 0.2)
+    monkeypatch.syspath_prepend(tmp_path)
+    work = f"import time\nend = time.process_time() + {cost}\nwhile time.process_time() < end: pass"
+    (tmp_path / f"heavy_{told[:3]}.py").write_text(work, encoding="utf-8")
+
+    def imports_first(schedule, x_0, t, noise):
+        importlib.import_module(f"heavy_{told[:3]}")
+        return right(schedule, x_0, t, noise)
+
+    lesson_01.add_noise(imports_first)
+    assert told in capsys.readouterr().out
+
+
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="Windows has no such alarms")
 def test_time_spent_waiting_for_the_processor_is_no_answers_fault(monkeypatch):
     began = time.monotonic()
