@@ -1185,16 +1185,18 @@ def test_batches_of_latents_are_encoded_faces():
     assert pixels.shape == (recipe["batch"], 3, 64, 64) and float(pixels.abs().max()) <= 1
 
 
-def test_few_steps_begin_where_the_network_before_them_stood():
-    """With scale and stride not yet heard, the third network is the second."""
+def test_few_steps_begin_with_the_network_before_them():
+    """Scale and stride are not yet heard: it is the second network, told the digit three times."""
     recipe = {"name": "digits-shortcut", **RECIPES["digits-shortcut"]}
     network = build(recipe)
     few_steps.begin(network, recipe)
     flow = load("digits-flow").network
     x_s, labels = torch.randn(3, 1, 28, 28), torch.tensor([3, 1, 4])
+    thrice = Condition(tokens=labels[:, None].expand(-1, 3))
     with torch.no_grad():
-        found = network(x_s, 400, few_steps.digit_knobs(labels, 2.5, 0.25))
-        torch.testing.assert_close(found, flow(x_s, 400, digit_condition(labels)))
+        for scale, stride in ((2.5, 0.25), (1.0, 0.0)):
+            found = network(x_s, 400, few_steps.digit_knobs(labels, scale, stride))
+            torch.testing.assert_close(found, flow(x_s, 400, thrice))
 
 
 @pytest.mark.parametrize(("name", "steps"), [("digits-flow", 8), ("digits-shortcut", 2)])

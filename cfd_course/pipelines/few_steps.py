@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..checkpoints import load_checkpoint
 from ..conditions import Condition
+from ..datasets import data_path
 from ..datasets.digits import digit_condition, digits
 from ..expect import Pictures, Time, checked
 from ..guidance import guide
@@ -71,7 +72,7 @@ def _wide(numbers: Tensor, x: Tensor) -> Tensor:
 
 class Told(nn.Module):
     """The digit, the scale and the stride: tokens [B, 3], the last two in thousandths. They become
-    one embedding, the same in all three places. Stride 0 asks for the velocity here and now."""
+    one embedding, in all three places: more weight beside the null token. Stride 0: velocity."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -105,9 +106,7 @@ def network(recipe: dict) -> nn.Module:
 
 def begin(network: nn.Module, recipe: dict) -> None:
     """The weights of the network before; what reads scale and stride stays at 0."""
-    from . import checkpoint_path
-
-    weights, _ = load_checkpoint(checkpoint_path(recipe["begin"]))
+    weights, _ = load_checkpoint(data_path(f"checkpoints/{recipe['begin']}.safetensors"))
     if isinstance(network.token_encoder, Told):
         weights["token_encoder.digit.weight"] = weights.pop("token_encoder.weight")
     network.load_state_dict(weights, strict=False)
