@@ -2,6 +2,7 @@
 al., "Latent Diffusion Models" (2022), section 4.1, in miniature."""
 
 import time
+from collections import deque
 from collections.abc import Iterator
 from functools import cache, partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from ..metrics import frechet_distance
 from ..pipelines import RECIPES, build, load
 from ..pipelines.drawing import build_schedule
 from ..pipelines.emoji_autoencoder import faces
-from ..pipelines.emoji_latents import batches, pipeline
+from ..pipelines.emoji_latents import FaceArtist, batches, pipeline
 from ..training import train
 from .common import Part, decibels, mean
 from .digit_classifier import interval
@@ -25,7 +26,8 @@ STEPS = 20
 
 def parts(data: Path | None, count: int = 120) -> Iterator[Part]:
     """`count` faces: real ones, the same through the autoencoder, and drawn in their hands in
-    latents, seeds 0, 1, 2, ..., without guidance; against all real ones. And how fast a network of
+    latents and, by a network trained for as long, in pixels, seeds 0, 1, 2, ..., without guidance;
+    against all real ones. And how fast a network of
     the same widths is in latents and in pixels."""
     drawn, judge, autoencoder = faces(), load("emoji-judge"), load("emoji-autoencoder")
     everything = drawn.pictures / 127.5 - 1
@@ -48,16 +50,28 @@ def parts(data: Path | None, count: int = 120) -> Iterator[Part]:
         error = mean(decibels(through(held_out), held_out))
         return {"frechet_distance": distance(through(everything[rows])), "held_out": error}
 
-    def drawn_in_latents() -> dict:
-        artist, hands = load("emoji-latents"), [HANDS[hand] for hand in drawn.hands[rows]]
+    def drawn_by(artist: FaceArtist) -> dict:
+        hands = [HANDS[hand] for hand in drawn.hands[rows]]
         pictures = [artist.draw(hands[n : n + 40], 1, STEPS, n) for n in range(0, count, 40)]
         return {"frechet_distance": distance(torch.cat(pictures))}
 
     yield "real", lambda: {"frechet_distance": distance(everything[rows])}
     yield "reconstructed", reconstructed
-    yield "drawn in latents", drawn_in_latents
+    yield "drawn in latents", lambda: drawn_by(load("emoji-latents"))
+    yield "drawn in pixels", lambda: drawn_by(trained("emoji-pixels", data))
     for name in ("emoji-latents", "emoji-pixels"):
         yield name, partial(speed, name, data)
+
+
+def trained(name: str, data: Path | None) -> FaceArtist:
+    """A network that is not shipped, trained by its recipe: some minutes."""
+    recipe = {"name": name, **RECIPES[name]}
+    torch.manual_seed(0)
+    settings = {key: recipe[key] for key in ("drop", "learning_rate", "decay", "target")}
+    stream = batches(recipe, data)
+    steps = train(build(recipe), build_schedule(recipe), stream, recipe["steps"], **settings)
+    (step,) = deque(steps, maxlen=1)
+    return pipeline(step.average.eval().requires_grad_(False), recipe)
 
 
 def speed(name: str, data: Path | None) -> dict:
