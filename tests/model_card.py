@@ -69,7 +69,7 @@ def digits_weak(found: dict) -> str:
 def emoji_latents(found: dict) -> str:
     """Of faces by way of latents, and of the speed in latents and in pixels."""
     rows = []
-    for key in ("real", "reconstructed", "drawn in latents"):
+    for key in ("real", "reconstructed", "drawn in latents", "drawn in pixels"):
         distance = found[key]["frechet_distance"]
         low, high = distance["interval"]
         rows.append([key, f"{distance['value']:.2f} ({low:.2f} to {high:.2f})", "", ""])
