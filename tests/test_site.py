@@ -119,6 +119,7 @@ def test_a_formula_that_no_page_can_show_is_named(monkeypatch):
     monkeypatch.syspath_prepend(MAKE)
     from reading import mathml
 
+    assert "".join(mathml(r"\tfrac12 x").split()) == "".join(mathml(r"\tfrac{1}{2} x").split())
     hat = mathml(r"\hat x_0")  # the index belongs to the letter with its hat
     assert hat.index("<mover") > hat.index("<msub>")
     with pytest.raises(ValueError, match="notacommand"):

@@ -16,6 +16,8 @@ ANOTHER_NAME = {
     r"\texttt": r"\text",
     r"\_": "_",  # in the name of something in code
 }
+# In LaTeX \frac12 is a half; docutils takes 12 for one number, over what follows.
+FRACTION_OF_DIGITS = re.compile(r"(\\[dt]?frac)\s*(\d)\s*(\d)")
 # docutils takes the index of an accented letter for one of the accent.
 ACCENTED = re.compile(r"(\\(?:hat|bar|tilde|vec))\s*(\\[a-zA-Z]+|[a-zA-Z]|\{[^{}]*\})")
 ITEM = re.compile(r"[a-z_]\w*(, [a-z_]\w*)*: ")
@@ -24,6 +26,7 @@ ITEM = re.compile(r"[a-z_]\w*(, [a-z_]\w*)*: ")
 def mathml(formula: str, block: bool = False) -> str:
     """LaTeX -> a <math> element. Raises a ValueError that names a formula it can't read."""
     plain = ACCENTED.sub(r"{{}\1{\2}}", NEEDLESS.sub("", formula))
+    plain = FRACTION_OF_DIGITS.sub(r"\1{\2}{\3}", plain)
     for name, known in ANOTHER_NAME.items():
         plain = plain.replace(name, known)
     try:
