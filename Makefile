@@ -2,6 +2,7 @@
 # make test   check everything, notebooks included; make test TESTS=tests/test_words.py a part of it
 # make reset LESSON=03_building_the_unet    start one lesson over (your copy of it is overwritten)
 # make site    build the course as pages to read, in build/site/_build/html
+# make slides    the lessons as slides to show, in build/slides
 # make notebooks    run the reference notebooks again and save their outputs (for maintainers)
 
 # The first Python that is new enough; `make lab PYTHON=...` names another.
@@ -16,7 +17,7 @@ UV := $(shell command -v uv 2>/dev/null || true)
 INSTALL := $(if $(UV),$(UV) pip install --python $(BIN)/python,$(BIN)/python -m pip install) \
 	--constraint constraints.txt --editable
 
-.PHONY: lab test reset site notebooks
+.PHONY: lab test reset site slides notebooks
 .DELETE_ON_ERROR:
 
 lab: .venv/learner
@@ -34,6 +35,9 @@ reset: .venv/learner
 
 site: .venv/tester
 	$(BIN)/python docs/site/make.py
+
+slides: .venv/tester
+	$(BIN)/python docs/slides/make.py
 
 notebooks: .venv/tester
 	$(BIN)/python -m tests.execute_notebooks

@@ -59,6 +59,23 @@ def read(path: Path) -> NotebookNode:
     return notebook
 
 
+def slide_type(cell: NotebookNode, first: bool) -> str:
+    """How docs/slides shows a cell, unless somebody decides otherwise."""
+    if cell.cell_type == "code":
+        pictures = any({"image/png", "text/html"} & set(o.get("data", {})) for o in cell.outputs)
+        return "subslide" if pictures else "skip"
+    if first or cell.source.startswith("## "):
+        return "slide"
+    return "subslide" if "$$" in cell.source or cell.source.startswith("#") else "notes"
+
+
+def mark(notebook: NotebookNode) -> None:
+    """Each cell's metadata say how the slides show it; what stands there already is kept."""
+    for index, cell in enumerate(notebook.cells):
+        of_slides = cell.metadata.setdefault("slideshow", {})
+        of_slides.setdefault("slide_type", slide_type(cell, first=index == 0))
+
+
 def execute(notebook: NotebookNode, folder: Path) -> None:
     """Run all cells in a new kernel whose working folder is `folder`; the outputs are put into the
     notebook. Raises nbclient's CellExecutionError where a cell does."""
@@ -79,6 +96,7 @@ def execute(notebook: NotebookNode, folder: Path) -> None:
             output.get("data", {}).pop(VIEW, None)
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if output.get("data") != {}]
+    mark(notebook)
     counts = [c.execution_count for c in notebook.cells if c.cell_type == "code" and c.source]
     assert counts == list(range(1, len(counts) + 1)), counts
 

@@ -1,5 +1,5 @@
 """The course as pages to read: built without a warning, whole without a network, and legible on a
-desk and on a telephone."""
+desk and on a telephone; and as slides."""
 
 import re
 import subprocess
@@ -120,7 +120,48 @@ def test_a_formula_that_no_page_can_show_is_named(monkeypatch):
     from reading import mathml
 
     assert "".join(mathml(r"\tfrac12 x").split()) == "".join(mathml(r"\tfrac{1}{2} x").split())
+    assert "<msub>" not in mathml(r"\underbrace{p(x)}_{\text{told}}")  # but below its brace
     hat = mathml(r"\hat x_0")  # the index belongs to the letter with its hat
     assert hat.index("<mover") > hat.index("<msub>")
     with pytest.raises(ValueError, match="notacommand"):
         mathml(r"\notacommand{x}")
+
+
+@pytest.fixture(scope="module")
+def slides(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("slides")
+    command = [sys.executable, MAKE.parent / "slides" / "make.py", folder]
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+def test_every_lesson_is_a_talk_that_gives_no_answer_away(slides):
+    assert {path.stem for path in lessons()} == {path.stem for path in slides.glob("*.html")}
+    for path in slides.glob("*.html"):
+        found = Page(path)
+        assert found.loads and not [each for each in found.loads if re.match("(https?:)?//", each)]
+        assert "### BEGIN SOLUTION" not in found.text and "$$" not in found.text, path.stem
+
+
+def test_slides_are_shown_one_by_one(slides, page):
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto((slides / "06_classifier_free_guidance.html").as_uri())
+    page.wait_for_function("window.Reveal && Reveal.isReady()")
+    words, pictures = [], 0
+    for number in range(page.evaluate("Reveal.getTotalSlides()")):
+        page.evaluate(
+            "number => { const { h, v } = Reveal.getIndices(Reveal.getSlides()[number]);"
+            " Reveal.slide(h, v) }",
+            number,
+        )
+        slide = page.evaluate_handle("Reveal.getCurrentSlide()")
+        words.append(slide.inner_text().strip())
+        for picture in slide.query_selector_all("img"):
+            assert picture.bounding_box()["width"] > 500
+            pictures += 1
+    assert words[0].startswith("06")
+    assert "Take along" in words[-1] and "Read more" not in words[-1]
+    assert len(words) > 15 and pictures > 5 and all(len(text) < 1200 for text in words)
+    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []

@@ -1,8 +1,10 @@
 """What Sphinx is told about this course: formulas as MathML, which browsers show by themselves, and
 docstrings that are plain English."""
 
+import html
 import re
 import textwrap
+from xml.etree import ElementTree
 
 from docutils import nodes
 from docutils.utils.math import MathError, latex2mathml
@@ -20,19 +22,32 @@ ANOTHER_NAME = {
 FRACTION_OF_DIGITS = re.compile(r"(\\[dt]?frac)\s*(\d)\s*(\d)")
 # docutils takes the index of an accented letter for one of the accent.
 ACCENTED = re.compile(r"(\\(?:hat|bar|tilde|vec))\s*(\\[a-zA-Z]+|[a-zA-Z]|\{[^{}]*\})")
+# Between a function's name and its argument LaTeX leaves a little room.
+FUNCTION = re.compile(r"\\(log|exp|max|min)(?=\s*[a-zA-Z])")
+MATHML = "http://www.w3.org/1998/Math/MathML"
+ENTITY = re.compile(r"&(?!lt;|gt;|amp;)\w+;")  # which HTML knows, and XML doesn't
 ITEM = re.compile(r"[a-z_]\w*(, [a-z_]\w*)*: ")
 
 
 def mathml(formula: str, block: bool = False) -> str:
     """LaTeX -> a <math> element. Raises a ValueError that names a formula it can't read."""
     plain = ACCENTED.sub(r"{{}\1{\2}}", NEEDLESS.sub("", formula))
+    plain = FUNCTION.sub(r"\\\1\\,", plain)
     plain = FRACTION_OF_DIGITS.sub(r"\1{\2}{\3}", plain)
     for name, known in ANOTHER_NAME.items():
         plain = plain.replace(name, known)
     try:
-        return latex2mathml.tex2mathml(plain.strip(), block)
+        shown = latex2mathml.tex2mathml(plain.strip(), block)
     except (MathError, SyntaxError) as error:
         raise ValueError(f"{formula.strip()!r} can't be shown as MathML: {error}") from error
+    if "⏟" not in shown:
+        return shown
+    ElementTree.register_namespace("", MATHML)
+    tree = ElementTree.fromstring(ENTITY.sub(lambda found: html.unescape(found[0]), shown))
+    for index in tree.iter(f"{{{MATHML}}}msub"):
+        if index[0].tag.endswith("munder") and index[0][1].text == "⏟":
+            index.tag = f"{{{MATHML}}}munder"  # docutils puts the words beside the brace
+    return ElementTree.tostring(tree, encoding="unicode")
 
 
 def show_inline(writer, node: nodes.math) -> None:
