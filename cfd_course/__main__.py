@@ -386,14 +386,14 @@ def copies(
     to: Annotated[Path, typer.Option(help="The folder to work in.")] = Path("my_course"),
     force: Annotated[bool, typer.Option("--force", help="Overwrite your own work.")] = False,
     only: Annotated[
-        str | None, typer.Option(help="One lesson, by its name or number, say 03.")
+        list[str] | None, typer.Option(help="A lesson by its name or number, or some: say 03,04.")
     ] = None,
 ) -> None:
     """Make your own copies of the lessons, without the solutions. Your work is never overwritten,
     unless you say --force; `--only 03 --force` starts lesson 03 over."""
     from .classroom import make_copies
 
-    made, kept = make_copies(to, force=force, only=only)
+    made, kept = make_copies(to, force=force, only=",".join(only) if only else None)
     for path in made:
         print(f"made {path}")
     if kept:

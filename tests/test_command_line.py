@@ -364,6 +364,12 @@ def test_copies_says_what_it_made_and_kept(run):
     assert first.read_text(encoding="utf-8") != "my work"
 
 
+@pytest.mark.parametrize("only", [("02,01_forward_noising",), ("01", "--only", "02")])
+def test_copies_of_some_lessons(run, only):
+    assert run("copies", "--only", *only).exit_code == 0
+    assert [path.name[:2] for path in sorted(Path("my_course").glob("*.ipynb"))] == ["01", "02"]
+
+
 MISTAKES = {
     "no such recipe": (["train", "digit"], "NAME should be one of 'digits'"),
     "no steps": (["train", "digits", "--steps", "0"], "--steps should be at least 1, but 0 came"),

@@ -17,15 +17,18 @@ def make_copies(
     """Put a learner's copy of every lesson into the folder `to`. Returns the files that were
     written and those that were there already and were kept.
 
-    force: overwrite files that are there. only: one lesson, by its name or number; with force this
-    resets it.
+    force: overwrite files that are there. only: lessons by name or number, such as "03,04"; with
+    force these are started over.
     """
     if not isinstance(to, (str, Path)):
         raise TypeError(f"to should be a folder's path, but {expect.describe(to)} came.")
-    chosen = [path for path in lessons() if only is None or only in (path.stem, path.stem[:2])]
-    if not chosen:
-        names = ", ".join(path.stem for path in lessons())
-        raise ValueError(f"only should be one of the lessons {names}, but {only!r} came.")
+    known = {name: path for path in lessons() for name in (path.stem, path.stem[:2])}
+    wanted = list(known) if only is None else [name.strip() for name in only.split(",")]
+    for name in wanted:
+        if name not in known:
+            names = ", ".join(path.stem for path in lessons())
+            raise ValueError(f"only should name some of the lessons {names}, but {name!r} came.")
+    chosen = sorted({known[name] for name in wanted})
     folder = Path(to)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"to should be a folder, but {folder} is a file.")
