@@ -226,23 +226,21 @@ def heat_maps(
     size: tuple[float, float] = (2.6, 2.6),
 ) -> Figure:
     """Tables of numbers [H, W] as pictures side by side, each from its smallest value (dark) to
-    its largest (bright). mark: (row, column) of a place to ring in every panel; size: width and
-    height of a panel, in inches."""
+    its largest (bright), with a colour bar where the axes are named. mark: (row, column) of a place
+    to ring in every panel; size: width and height of a panel, in inches."""
     with plt.rc_context(STYLE | {"axes.grid": False}):
         figure, axes = _panels(1, len(panels), *size, title)
         for place, (name, values) in zip(axes.flat, panels.items(), strict=True):
-            place.imshow(
-                np.asarray(values.detach().float()),
-                cmap="viridis",
-                aspect="auto",
-                interpolation="nearest",
-            )
+            table = np.asarray(values.detach().float())
+            drawn = place.imshow(table, cmap="viridis", aspect="auto", interpolation="nearest")
             if mark is not None:
                 place.plot(mark[1], mark[0], "o", ms=11, mfc="none", mec="white", mew=3)
                 place.plot(mark[1], mark[0], "o", ms=11, mfc="none", mec="black", mew=1)
             place.set_title(_wrapped(name, int(size[0] * 12)), fontsize=9)
             place.set(xlabel=x_label, ylabel=y_label)
-            if not (x_label or y_label):
+            if x_label or y_label:
+                figure.colorbar(drawn, ax=place)
+            else:
                 place.set(xticks=[], yticks=[])  # a picture, not a table
     return figure
 
