@@ -41,6 +41,7 @@ sample_latents = Exercise(
         _sample_case(10, 1, 2, 3, 3),
         _sample_case(20, 5, 7, spread=2.0),
         _sample_case(30, 2, 6, 4, 1, spread=0.3),
+        _sample_case(40, 3, 10, spread=6.0),
     ],
     mistakes=[
         (
@@ -119,6 +120,7 @@ kl_to_standard_normal = Exercise(
         _kl_case(10, 1, 2, 3, 3),
         _kl_case(20, 5, 7, spread=2.0),
         _kl_case(30, 2, 6, 4, 1, spread=0.3),
+        _kl_case(40, 3, 10, spread=6.0),
     ],
     mistakes=[
         (
@@ -305,8 +307,19 @@ def draw_in_latents(denoise, schedule, decode, spread, x_T, steps):
 _schedule = NoiseSchedule.cosine(1000)
 
 
-def _decode(z):
-    """Twice as large, in three colours, and not linear."""
+def _decoder():
+    """A function that makes pictures twice as large, in three colours, and not linear; `calls`
+    counts how often."""
+
+    def decode(z):
+        decode.calls += 1
+        return _decoded(z)
+
+    decode.calls = 0
+    return decode
+
+
+def _decoded(z):
     colours = torch.stack([z[:, 0], (z[:, 1:] / 2).sin().mean(1), z.square().mean(1) / 9], 1)
     return F.interpolate(colours / 3, scale_factor=2, mode="nearest")
 
@@ -320,9 +333,22 @@ def _draw_case(seed: int, spread: float, steps: int, *shape, schedule=_schedule)
             share = float(schedule.alpha_bars[t])
             return (1 - share) ** 0.5 * (x_t - share**0.5 * middle) + 0.05 * x_t.sin()
 
-        return denoise, schedule, _decode, spread, _random(seed + 1, *shape), steps
+        return denoise, schedule, _decoder(), spread, _random(seed + 1, *shape), steps
 
     return arguments
+
+
+def _drawn(arguments, pictures):
+    """The pictures, and how often the decoder was called for them."""
+    if pictures is None:
+        return None
+    return {"pictures": pictures, "calls of decode": arguments[2].calls}
+
+
+def _decoded_at_each_step(denoise, schedule, decode, spread, x_T, steps):
+    for step in ddim(denoise, schedule, x_T, steps, clip=None):
+        pictures = decode(spread * step.x_t)
+    return pictures
 
 
 def _draw(
@@ -411,6 +437,11 @@ draw_in_latents = Exercise(
             "decode once, at the end.",
         ),
         (
+            _decoded_at_each_step,
+            "The pictures are right, but the decoder ran at every step. What it makes on the way "
+            "nobody needs: decode once, at the end.",
+        ),
+        (
             _first_step,
             "Only one step was taken. A sampler is a stream of steps: last(...) gives the last.",
         ),
@@ -419,5 +450,6 @@ draw_in_latents = Exercise(
             "That is the first guess of the clean latents, a blur. Go through all the steps.",
         ),
     ],
+    observe=_drawn,
     points=3,
 )

@@ -50,6 +50,11 @@ def _usual(t, low, high):
     return low < t <= high
 
 
+def _changed(inside, outside):
+    """A wrong in_interval: inside(scale) in place of the scale."""
+    return lambda scale, low, high: lambda t: inside(scale) if _usual(t, low, high) else outside
+
+
 def _fading(scale, low, high):
     def at(t):
         away = abs(t - (low + high) / 2) / ((high - low) / 2)
@@ -108,7 +113,22 @@ in_interval = Exercise(
         ),
         (
             _where(lambda t, low, high: low / 1000 < t <= high / 1000),
-            "low and high are whole numbers, as t is, and not shares of T.",
+            "Your scale is 1 at every t: no t lies between your bounds. low and high count as t "
+            "does, in whole numbers up to T, and low is the smaller.",
+        ),
+        (
+            _changed(lambda scale: 1 + scale, 1.0),
+            "In the interval your scale is one too large. 1 + w is for a paper's w; scale is this "
+            "course's.",
+        ),
+        (
+            _changed(lambda scale: scale - 1, 0.0),
+            "Your scale is one too small everywhere: that is a paper's w, of which 0 means no "
+            "guidance. guide wants this course's scale.",
+        ),
+        (
+            _where(lambda t, low, high: 200 < t <= 700),
+            "The bounds 200 and 700 are written in: low and high should count.",
         ),
         (
             _fading,
@@ -185,6 +205,27 @@ def _weights(picture, noise):
     return plus_step
 
 
+def _by_add_noise(schedule, x_t, t, s, null, told, scale):
+    x_0, _ = clip_guess(schedule, x_t, t, null + scale * (told - null))
+    return schedule.add_noise(x_0, s, null)
+
+
+def _guess_at_s(schedule, x_t, t, s, null, told, scale):
+    x_0 = schedule.predict_x0(x_t, s, null + scale * (told - null)).clamp(-1, 1)
+    return _mixed(schedule, x_0, s, null)
+
+
+def _alpha(schedule, x_t, t, s, null, told, scale):
+    x_0, _ = clip_guess(schedule, x_t, t, null + scale * (told - null))
+    a = float(schedule.alphas[s])
+    return math.sqrt(a) * x_0 + math.sqrt(1 - a) * null
+
+
+def _clipped_first(schedule, x_t, t, s, null, told, scale):
+    a, b = (schedule.predict_x0(x_t, t, noise).clamp(-1, 1) for noise in (null, told))
+    return _mixed(schedule, a + scale * (b - a), s, null)
+
+
 def _mean_of_ddpm(schedule, x_t, t, s, null, told, scale):
     x_0, _ = clip_guess(schedule, x_t, t, null + scale * (told - null))
     return schedule.posterior(x_0, x_t, t, s)[0]
@@ -196,7 +237,7 @@ plus_step = Exercise(
         _plus_case(600, 560, 0.6, 2, 1, 4, 5),
         _plus_case(9, 6, 0.35, 3, 1, 2, 6, schedule=NoiseSchedule.linear(10, 0.05, 0.6)),
         _plus_case(950, 900, 1.0, 3, 2, 5, 4),
-        _plus_case(40, 25, 0.8, 4, 3),
+        _plus_case(40, 25, 1.3, 4, 3),
         _plus_case(300, 299, 0.15, 1, 3, 4, 2),
         _plus_case(4, 2, 0.45, 2, 3, 3, schedule=NoiseSchedule.cosine(10)),
         _plus_case(30, 0, 0.7, 2, 7),
@@ -263,6 +304,37 @@ plus_step = Exercise(
             _weights(lambda a: a, lambda a: 1 - a),
             "The weights of picture and noise are alpha_bar and 1 - alpha_bar: two roots are "
             "missing.",
+        ),
+        (
+            _weights(lambda a: math.sqrt(a), lambda a: 1 - math.sqrt(a)),
+            "The noise is weighed by 1 - sqrt(alpha_bar_s). It is the root of 1 - alpha_bar_s.",
+        ),
+        (
+            _weights(lambda a: math.sqrt(a), lambda a: -math.sqrt(1 - a)),
+            "The noise that is put back has the wrong sign.",
+        ),
+        (
+            _alpha,
+            "You mix with alpha_s, which counts the noise of one step alone. alpha_bar_s counts "
+            "all noise up to s.",
+        ),
+        (
+            _by_add_noise,
+            "add_noise begins at t = 1 and refuses s = 0, the clean picture. Mix the two yourself, "
+            "with alpha_bar_s.",
+        ),
+        (
+            _guess_at_s,
+            "The guess is made as if x_t were at s. Its noise is that of t.",
+        ),
+        (
+            _clipped_first,
+            "You clip both guesses and guide then. Guide first: what leaves -1..1 is the guided "
+            "guess.",
+        ),
+        (
+            _plus(clip=lambda x_0: x_0.clamp(0, 1)),
+            "The guess is clipped to 0..1. Pictures lie between -1 and 1.",
         ),
         (
             _weights(lambda a: math.sqrt(1 - a), lambda a: math.sqrt(a)),
@@ -472,11 +544,12 @@ rescaled = Exercise(
     reference=_rescaled,
     cases=[
         _rescaled_case(20, 2.75, 0.7, 2, 1, 4, 5),
-        _rescaled_case(22, 8.0, 0.45, 3, 2, 5, 4),
+        _rescaled_case(22, 18.0, 0.45, 3, 2, 5, 4),
         _rescaled_case(24, 1.0, 0.7, 4, 3),
         _rescaled_case(26, 5.5, 0.0, 5, 4),
         _rescaled_case(28, 3.0, 1.0, 3, 3, 4, 2),
         _rescaled_case(30, -1.5, 0.25, 3, 4, 2),
+        _rescaled_case(32, 0.4, 0.8, 2, 3, 3),
     ],
     mistakes=[
         (
@@ -494,6 +567,21 @@ rescaled = Exercise(
         (
             _resized(mix=lambda share, ratio, guided: share * ratio * guided),
             "What is left of the guided guess is missing: the two shares should add up to 1.",
+        ),
+        (
+            _resized(mix=lambda share, ratio, guided: (share * ratio + share) * guided),
+            "Both parts are weighed by share. They should add up to 1: share and 1 - share.",
+        ),
+        (
+            _resized(mix=lambda share, ratio, guided: share * ratio + 1 - share * guided),
+            "Brackets are missing: the whole sum, share * ratio + 1 - share, multiplies the "
+            "guided guess.",
+        ),
+        (
+            lambda null, told, scale, share: (
+                _rescaled(null, told, scale, 1.0) * share + (1 - share) * told
+            ),
+            "What is not brought back is the guided guess, not told.",
         ),
         (
             _resized(mix=lambda share, ratio, guided: (share * ratio + 1) * guided),

@@ -222,6 +222,10 @@ follow = Exercise(
             "Each step goes all the way to s = 0, and the next starts there. Go on by one stride.",
         ),
         (
+            _walk(move=lambda x, v, stride, s: x - v / 1000),
+            "Each step is a thousandth long. t counts in thousandths; a stride is 1 / steps.",
+        ),
+        (
             _walk(told=lambda s, after, number: s),
             "The velocity is told s itself, between 0 and 1. The networks are told t = 1000 s, a "
             "whole number.",
@@ -289,7 +293,8 @@ def _distilled_case(scales: list[float], *shape: int, t=None):
         tokens = torch.arange(count)[:, None] * 3 % 10
         condition = Condition(tokens=tokens)
         x_s = 2 * _random(count, count, *shape)
-        return _Teacher(), x_s, times if t is None else t, condition, torch.tensor(scales)
+        # As `load` leaves a network: not in training.
+        return _Teacher().eval(), x_s, times if t is None else t, condition, torch.tensor(scales)
 
     return arguments
 
@@ -388,8 +393,10 @@ class _Velocity(nn.Module):
     def __init__(self):
         super().__init__()
         self.weight = nn.Parameter(torch.tensor(1.1))
+        self.calls = 0
 
     def forward(self, x_s, s, stride):
+        self.calls += 1
         wide, far = (
             _wide(torch.as_tensor(each).float().expand(len(x_s)), x_s) for each in (s, stride)
         )
@@ -403,6 +410,12 @@ def _shortcut_case(s: list[float], stride: list[float], *shape: int):
         torch.tensor(s),
         torch.tensor(stride),
     )
+
+
+def _target_in_two(arguments, result):
+    """As _target, and how often the network was called for it."""
+    found = _target(arguments, result)
+    return found and {**found, "calls of velocity": arguments[0].calls}
 
 
 def _two_steps(
@@ -468,6 +481,10 @@ shortcut_target = Exercise(
             "The second step is told the time of the first: it starts half a stride later.",
         ),
         (
+            _two_steps(move=lambda x, d, v: x + d / 2 * v, later=lambda s, d: s + d / 2),
+            "You walk towards the noise, in place and time. To draw, s falls.",
+        ),
+        (
             _two_steps(later=lambda s, d: s + d / 2),
             "The second step's time runs towards the noise: s falls.",
         ),
@@ -490,6 +507,6 @@ shortcut_target = Exercise(
         ),
         (_two_steps(quiet=torch.enable_grad), RECORDED.replace("student", "network")),
     ],
-    observe=_target,
+    observe=_target_in_two,
     points=4,
 )

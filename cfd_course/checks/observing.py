@@ -163,10 +163,11 @@ def _listening(names, arguments) -> Iterator[tuple[list, list]]:
 
 def state_of(names, arguments) -> dict:
     """What a function can leave behind for all that runs after it."""
-    modes = {
-        f"{name}.training": all(part.training for part in value.modules())
-        for name, value in zip(names, arguments, strict=False)
-        if isinstance(value, nn.Module)
+    networks = [p for p in zip(names, arguments, strict=False) if isinstance(p[1], nn.Module)]
+    modes = {f"{name}.training": all(p.training for p in net.modules()) for name, net in networks}
+    modes |= {
+        f"all of {name} can learn": all(part.requires_grad for part in net.parameters())
+        for name, net in networks
     }
     return {
         "gradients are recorded": torch.is_grad_enabled(),

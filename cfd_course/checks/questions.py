@@ -202,6 +202,8 @@ _BOOL = [
 _FLOAT = [
     ("zeros in place of {0}", lambda v: 0 * v),
     ("minus {0} in place of {0}", lambda v: -v),
+    ("half of {0} in its place", lambda v: v / 2),
+    ("twice {0} in its place", lambda v: 2 * v),
     ("{0} clamped to -1..1", lambda v: v.clamp(-1, 1)),
     ("the square root of {0} in its place", lambda v: v**0.5),
     ("the square of {0} in its place", lambda v: v**2),
@@ -213,13 +215,19 @@ _FLOAT = [
     ("{0} / 1000 in place of {0}", lambda v: v / 1000),
     ("{0} less its own mean", lambda v: v - v.mean()),
     ("{0} less its own mean and divided by its standard deviation", _normal),
+    ("{0} rounded to whole numbers", lambda v: v.round()),
 ]
 _NUMBER = [
+    ("{0} cut to a whole number", lambda v: float(int(v))),
+    ("{0} rounded to a whole number", lambda v: float(round(v))),
+    ("twice {0} in its place", lambda v: 2 * v),
+    ("half of {0} in its place", lambda v: v / 2),
     ("1 + {0} in place of {0}", lambda v: v + 1),
     ("{0} - 1 in place of {0}", lambda v: v - 1),
     ("1 - {0} in place of {0}", lambda v: 1 - v),
     ("1 / {0} in place of {0}", lambda v: 1 / v),
 ]
+_NUMBERS_TOO = [each for each in _FLOAT if each[0].split()[0] == "minus" or "square" in each[0]]
 _ROWS = [
     ("the first row of {0} in all its rows", lambda v: v[:1].expand_as(v).clone()),
     ("{0} with its rows moved by one", lambda v: v.roll(1, 0)),
@@ -254,7 +262,7 @@ def _changes_of(value) -> list[tuple[str, Callable]]:
     if isinstance(value, NoiseSchedule):
         return [(words, _with_table(name, change)) for words, name, change in _TABLES]
     if isinstance(value, (bool, int, float)):
-        number = [] if isinstance(value, bool) else _NUMBER + _FLOAT[1:2] + _FLOAT[3:5]
+        number = [] if isinstance(value, bool) else _NUMBER + _NUMBERS_TOO
         return _WHOLE if type(value) is int else number
     if not isinstance(value, Tensor):
         return []
@@ -423,6 +431,11 @@ class _Numbers:
     def __init__(self, cases: list[Case]):
         self.got = [_numeric(case.got) for case in cases]
         self.wanted = [_numeric(case.wanted) for case in cases]
+        # Parts that have other names in every case, "scale at t = 5" say, are asked about together.
+        alike = all(a.keys() == b.keys() for a, b in zip(self.got, self.wanted, strict=True))
+        self.together = alike and not set.intersection(*map(set, self.wanted))
+        if self.together:
+            self.got, self.wanted = (list(map(_joined, each)) for each in (self.got, self.wanted))
         same = all(a.keys() == b.keys() for a, b in zip(self.got, self.wanted, strict=True))
         self.parts = list(self.wanted[0]) if same else []
         self.parts = [p for p in self.parts if all(p in w for w in self.wanted)]
@@ -445,6 +458,10 @@ def _numeric(result) -> dict[str, Tensor]:
     return {name: n for name, n in numbers.items() if n is not None and not n.is_complex()}
 
 
+def _joined(numbers: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {"": torch.cat([each.flatten() for each in numbers.values()])} if numbers else {}
+
+
 def _facts(result) -> dict[str, object]:
     """The parts of a result that are no numbers."""
     return {name: each for name, each in leaves(result).items() if as_numbers(each) is None}
@@ -463,6 +480,8 @@ def _explains(pairs, guesses) -> bool:
     """Whether the guesses are what came, in every case, and clearly not what is right: far closer
     to the one than to the other."""
     error = far = 0.0
+    if not any(bool(guess.isfinite().any()) for guess in guesses):
+        return False  # a NaN comes of too much to say of what
     for (got, wanted), guess in zip(pairs, guesses, strict=True):
         if got.shape != guess.shape or bool((got.isfinite() != guess.isfinite()).any()):
             return False
@@ -542,6 +561,7 @@ class _Trials:
     def __init__(self, cases, rerun, reference, end: float):
         self.cases, self.rerun, self.reference, self.end = cases, rerun, reference, end
         numbers = _Numbers(cases)
+        self.together = numbers.together
         wrong = numbers.wrong()
         self.right = {p: numbers.pairs(p) for p in numbers.parts if p not in wrong}
         # What is wrong under a name that not all cases have cannot be asked about in all of them.
@@ -568,7 +588,7 @@ class _Trials:
                 return None
             try:
                 result = self.rerun(function, change, number)
-                numbers = _numeric(result)
+                numbers = _joined(_numeric(result)) if self.together else _numeric(result)
                 # A mistake that spoils what is right, or of which other facts are true, is another
                 # one: its words are not true here.
                 other = function is not self.reference and not (
@@ -645,6 +665,8 @@ def _made_of(names, cases, pairs, base, said: str, simple: bool = False) -> Iter
     if len(parts) > 1:
         return
     (part,) = parts
+    if (size := _named_offset(names, cases, pairs[part], base[part])) is not None:
+        yield f"{said} {size}"
     for offset in _offsets(pairs[part], base[part]):
         yield f"{said} {'plus' if offset > 0 else 'minus'} {abs(offset):.4g}, everywhere"
     if simple:
@@ -725,6 +747,21 @@ def _offsets(pairs, base) -> Iterator[float]:
             yield offset
 
 
+def _named_offset(names, cases, pairs, base) -> str | None:
+    """Where what came is the base plus or minus a size that is another one in each case."""
+    if any(g.shape != b.shape or not b.numel() for (g, _), b in zip(pairs, base, strict=True)):
+        return None
+    offsets = [float((g - b).flatten()[0]) for (g, _), b in zip(pairs, base, strict=True)]
+    guesses = [b + offset for b, offset in zip(base, offsets, strict=True)]
+    if len({round(offset, 3) for offset in offsets}) < 2 or not _explains(pairs, guesses):
+        return None
+    for sign, words in ((1, "plus"), (-1, "minus")):
+        sizes = [sign * offset for offset in offsets]
+        if min(sizes) > 0 and (name := _named_size(names, cases, sizes)):
+            return f"{words} {name}"
+    return None
+
+
 def _with_an_argument(names, cases, pairs, said) -> Iterator[str]:
     """What came is an argument, or the right result with a share of one added."""
     for path in _paths(cases[0].arguments):
@@ -790,7 +827,7 @@ def _weights(names, cases) -> str | None:
     numbers = _Numbers(cases)
     wrong = numbers.wrong()
     found = _weights_in(names, cases, numbers.pairs(wrong[0])) if wrong else None
-    return f"In {wrong[0]}: {found}" if found and len(numbers.parts) > 1 else found
+    return f"Of {wrong[0]}: {found}" if found and len(numbers.parts) > 1 else found
 
 
 def _weights_in(names, cases, pairs) -> str | None:
@@ -814,14 +851,21 @@ def _weights_in(names, cases, pairs) -> str | None:
                 if off > 2e-3 * max(abs(float(b)), 1e-3):
                     wrong.add(path)
                     if clearest is None or off > clearest[0]:
-                        clearest = off, path, float(a), float(b)
+                        clearest = off, path, float(a), float(b), case.arguments
     if not wrong or clearest is None:
         return None
-    _, path, came, right = clearest
+    _, path, came, right, arguments = clearest
+    came, right = (0.0 if abs(each) < 1e-6 else each for each in (came, right))
     fine = [_name(names, p) for p in paths if p not in wrong]
     start = f"The weight of {' and '.join(fine)} in it is right. " if fine else ""
+    told = [f"{n} = {v:g}" for n, v in zip(names, arguments, strict=False) if _plain(v)]
     weighed = f"In one example {_name(names, path)} is weighed by {came:.4g}"
-    return f"{start}{weighed}, where {right:.4g} is right."
+    weighed += f" for {', '.join(told)}" if told else ""
+    return f"{start}{weighed}, and {right:.4g} is right."
+
+
+def _plain(value) -> bool:
+    return type(value) in (int, float)
 
 
 def _adds_up(value, wanted: Tensor) -> bool:
@@ -849,6 +893,8 @@ def _where(names, cases) -> str | None:
     numbers = _Numbers(cases)
     for part in numbers.wrong()[:1]:
         pairs = numbers.pairs(part)
+        if (broken := _broken_where(names, cases, pairs)) is not None:
+            return broken
         if any(got.shape != wanted.shape or wanted.ndim == 0 for got, wanted in pairs):
             return None
         wrong = [wrong_places(got, wanted) for got, wanted in pairs]
@@ -881,6 +927,26 @@ def _where(names, cases) -> str | None:
     return None
 
 
+def _broken_where(names, cases, pairs) -> str | None:
+    """Which argument is below 0, or 0, wherever a NaN came, and nowhere else."""
+    nans = [got.isnan() & ~wanted.isnan() for got, wanted in pairs if got.shape == wanted.shape]
+    if len(nans) < len(pairs) or not any(bool(each.any()) for each in nans):
+        return None
+    for path in _paths(cases[0].arguments):
+        values = [_get(case.arguments, path) for case in cases]
+        if not all(
+            isinstance(v, Tensor) and v.shape == n.shape for v, n in zip(values, nans, strict=True)
+        ):
+            continue
+        for words, found in (("below 0", lambda v: v < 0), ("0", lambda v: v == 0)):
+            if all(torch.equal(found(v.cpu()), n) for v, n in zip(values, nans, strict=True)):
+                return (
+                    f"It is NaN just where {_name(names, path)} is {words}: is a root or a "
+                    "logarithm taken of it, or is something divided by it?"
+                )
+    return None
+
+
 def _places(wrong: list[Tensor]) -> str | None:
     """Along which dimension only some places are wrong, in every case that is wrong."""
     wrong = [each for each in wrong if bool(each.any())]
@@ -898,15 +964,21 @@ def _places(wrong: list[Tensor]) -> str | None:
 
 
 def _when(names, cases, rows) -> str | None:
-    """For which values of a whole number, one for all or one for each example, it is wrong."""
-    for path in _paths(cases[0].arguments):
+    """For which values of a whole number, one for all or one for each example, it is wrong. Of
+    several numbers that would explain it, the one whose wrong values lie at an end: 0, say."""
+    found = []
+    for name, values_of in _whole_numbers(names, cases):
         wrong, right = set(), set()
         for case, each in zip(cases, rows, strict=True):
-            value = _get(case.arguments, path)
+            value = values_of(case)
             if (
                 not _whole(value)
                 or isinstance(value, Tensor)
-                and value.shape not in ((), each.shape)
+                and value.shape
+                not in (
+                    (),
+                    each.shape,
+                )
             ):
                 break
             values = torch.as_tensor(value).expand(len(each)).tolist()
@@ -914,10 +986,21 @@ def _when(names, cases, rows) -> str | None:
                 (wrong if is_wrong else right).add(number)
         else:
             if right and 0 < len(wrong) < 3 and not wrong & right:
-                name, values = _name(names, path), " or ".join(map(str, sorted(wrong)))
+                values = " or ".join(map(str, sorted(wrong)))
                 others = ", ".join(map(str, sorted(right)[:6]))
-                return f"It is wrong only where {name} is {values}, and right for {others}."
-    return None
+                said = f"It is wrong only where {name} is {values}, and right for {others}."
+                found.append((min(right) < max(wrong) and min(wrong) < max(right), said))
+    return min(found, key=lambda each: each[0])[1] if found else None
+
+
+def _whole_numbers(names, cases) -> Iterator[tuple[str, Callable]]:
+    """What may be a whole number in a case, by name: how long the schedules are, and arguments."""
+    for path in _paths(cases[0].arguments):
+        name, value = _name(names, path), _get(cases[0].arguments, path)
+        if isinstance(value, NoiseSchedule):
+            yield f"{name}.steps", lambda case, path=path: _get(case.arguments, path).steps
+        else:
+            yield name, lambda case, path=path: _get(case.arguments, path)
 
 
 # --- what it calls ---
@@ -942,8 +1025,15 @@ def _calls_of(case) -> str | None:
         if mine.count(name) != right.count(name):
             often = [_often(names.count(name)) for names in (mine, right)]
             return f"{name} is called {often[0]}, and in the course's version {often[1]}."
-    left = list(wanted)
+    # In whatever order: what an answer asks first makes no difference to what it asks.
+    left, odd = list(wanted), []
     for name, given in got:
+        same = next((e for e in left if e[0] == name and _same(given, e[1])), None)
+        if same is None:
+            odd.append((name, given))
+        else:
+            left = [each for each in left if each is not same]
+    for name, given in odd:
         expected = next(each for each in left if each[0] == name)
         left = [each for each in left if each is not expected]
         if given is None or given.keys() != (expected[1] or {}).keys():
