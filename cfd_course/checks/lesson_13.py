@@ -308,14 +308,14 @@ _schedule = NoiseSchedule.cosine(1000)
 
 
 def _decoder():
-    """A function that makes pictures twice as large, in three colours, and not linear; `calls`
-    counts how often."""
+    """A function that makes pictures twice as large, in three colours, and not linear; `count`
+    says of how many latents."""
 
     def decode(z):
-        decode.calls += 1
+        decode.count += len(z)
         return _decoded(z)
 
-    decode.calls = 0
+    decode.count = 0
     return decode
 
 
@@ -339,10 +339,10 @@ def _draw_case(seed: int, spread: float, steps: int, *shape, schedule=_schedule)
 
 
 def _drawn(arguments, pictures):
-    """The pictures, and how often the decoder was called for them."""
+    """The pictures, and how many latents were decoded for them, together or one by one."""
     if pictures is None:
         return None
-    return {"pictures": pictures, "calls of decode": arguments[2].calls}
+    return {"pictures": pictures, "latents decoded": arguments[2].count}
 
 
 def _decoded_at_each_step(denoise, schedule, decode, spread, x_T, steps):

@@ -431,9 +431,15 @@ class _Numbers:
     def __init__(self, cases: list[Case]):
         self.got = [_numeric(case.got) for case in cases]
         self.wanted = [_numeric(case.wanted) for case in cases]
-        # Parts that have other names in every case, "scale at t = 5" say, are asked about together.
+        # What is wrong under a name that not all cases have, "scale at t = 5" say, is asked about
+        # together with all the rest.
         alike = all(a.keys() == b.keys() for a, b in zip(self.got, self.wanted, strict=True))
-        self.together = alike and not set.intersection(*map(set, self.wanted))
+        common = set.intersection(*map(set, self.wanted))
+        self.together = alike and any(
+            part not in common and not _agree(each, w[part])
+            for got, w in zip(self.got, self.wanted, strict=True)
+            for part, each in got.items()
+        )
         if self.together:
             self.got, self.wanted = (list(map(_joined, each)) for each in (self.got, self.wanted))
         same = all(a.keys() == b.keys() for a, b in zip(self.got, self.wanted, strict=True))
@@ -964,37 +970,33 @@ def _places(wrong: list[Tensor]) -> str | None:
 
 
 def _when(names, cases, rows) -> str | None:
-    """For which values of a whole number, one for all or one for each example, it is wrong. Of
+    """For which values of a number, one for all or one for each example, it is wrong. Of
     several numbers that would explain it, the one whose wrong values lie at an end: 0, say."""
     found = []
-    for name, values_of in _whole_numbers(names, cases):
-        wrong, right = set(), set()
+    for name, values_of in _numbers_of(names, cases):
+        wrong, right, whole = set(), set(), True
         for case, each in zip(cases, rows, strict=True):
             value = values_of(case)
-            if (
-                not _whole(value)
-                or isinstance(value, Tensor)
-                and value.shape
-                not in (
-                    (),
-                    each.shape,
-                )
-            ):
+            whole &= _whole(value)
+            shape = value.shape if isinstance(value, Tensor) else ()
+            if not (_whole(value) or type(value) is float) or shape not in ((), each.shape):
                 break
-            values = torch.as_tensor(value).expand(len(each)).tolist()
+            values = torch.as_tensor(value, dtype=torch.float64).expand(len(each)).tolist()
             for number, is_wrong in zip(values, each.tolist(), strict=True):
                 (wrong if is_wrong else right).add(number)
         else:
             if right and 0 < len(wrong) < 3 and not wrong & right:
-                values = " or ".join(map(str, sorted(wrong)))
-                others = ", ".join(map(str, sorted(right)[:6]))
+                values = " or ".join(f"{each:g}" for each in sorted(wrong))
+                others = ", ".join(f"{each:g}" for each in sorted(right)[:6])
                 said = f"It is wrong only where {name} is {values}, and right for {others}."
-                found.append((min(right) < max(wrong) and min(wrong) < max(right), said))
+                between = min(right) < max(wrong) and min(wrong) < max(right)
+                if whole or not between:  # numbers with a fraction are other ones in each case
+                    found.append((between, said))
     return min(found, key=lambda each: each[0])[1] if found else None
 
 
-def _whole_numbers(names, cases) -> Iterator[tuple[str, Callable]]:
-    """What may be a whole number in a case, by name: how long the schedules are, and arguments."""
+def _numbers_of(names, cases) -> Iterator[tuple[str, Callable]]:
+    """What may be a number in each case, by name: how long the schedules are, and arguments."""
     for path in _paths(cases[0].arguments):
         name, value = _name(names, path), _get(cases[0].arguments, path)
         if isinstance(value, NoiseSchedule):
