@@ -80,6 +80,17 @@ def clip_guess(
 
 
 @checked
+def dynamic_threshold(x_0: Pictures, percentile: Annotated[float, Interval(gt=0, le=1)] = 0.995):
+    """Guesses of clean pictures [B, ...], each brought back into -1..1: s is the size that this
+    share of its values stay below, but at least 1; what is larger is cut off at s, then all is
+    divided by s. For a sampler's clip. Saharia et al., "Imagen" (2022), section 2.3, dynamic
+    thresholding; 0.995 as in Diffusers."""
+    s = x_0.abs().flatten(1).quantile(percentile, dim=1).clamp(min=1)
+    s = s.reshape(-1, *[1] * (x_0.ndim - 1))
+    return x_0.clamp(-s, s) / s
+
+
+@checked
 def ddpm(
     denoise: Denoiser,
     schedule: NoiseSchedule,

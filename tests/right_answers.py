@@ -16,6 +16,7 @@ from torch.distributions import MultivariateNormal
 from cfd_course import Condition, sampling
 from cfd_course.datasets.photos import bicubic, shrink
 from cfd_course.datasets.shapes import RELATIONS, VOCABULARY
+from cfd_course.pipelines.emoji_enlarger import NOISIEST
 from cfd_course.text import LONGEST, PADDING
 
 # --- Lesson 01, forward noising ---
@@ -589,6 +590,38 @@ def implicit_gradient(schedule, null, told, t):
     return torch.sub(-told / spread, -null / spread)
 
 
+# --- Lesson 14, a cascade with a frozen language model ---
+
+
+def dynamic_threshold(x_0, percentile):
+    """Sorted by hand, with the value between two ranks."""
+    rows = []
+    for x in x_0:
+        ranked = x.abs().flatten().sort().values
+        place = percentile * (len(ranked) - 1)
+        low = min(int(place), len(ranked) - 2)
+        s = torch.lerp(ranked[low], ranked[low + 1], place - low)
+        rows.append((x / s).clip(-1, 1) if s > 1 else x.clip(-1, 1))
+    return torch.stack(rows)
+
+
+def noisy_condition(low, level, noise):
+    """Example by example, into an empty tensor."""
+    count, channels, height, width = low.shape
+    image = low.new_empty(count, channels + 1, 4 * height, 4 * width)
+    for row, picture, share, grain in zip(image, low, level, noise, strict=True):
+        row[:channels] = bicubic((picture + share * grain)[None])[0]
+        row[channels] = (share - NOISIEST / 2) / (NOISIEST / 2)
+    return image
+
+
+def pooled(tokens, mask):
+    """As attention with equal scores, where there is anything to attend to."""
+    scores = torch.zeros(mask.shape).masked_fill(~mask, -math.inf)
+    weights = scores.softmax(1).nan_to_num(0)
+    return torch.bmm(weights[:, None], tokens).squeeze(1)
+
+
 # --- Lesson 16, guidance since 2022 ---
 
 
@@ -799,6 +832,9 @@ RIGHT_ANSWERS = {
     "lesson_13.kl_to_standard_normal": kl_to_standard_normal,
     "lesson_13.latent_spread": latent_spread,
     "lesson_13.draw_in_latents": draw_in_latents,
+    "lesson_14.dynamic_threshold": dynamic_threshold,
+    "lesson_14.noisy_condition": noisy_condition,
+    "lesson_14.pooled": pooled,
     "lesson_16.in_interval": in_interval,
     "lesson_16.plus_step": plus_step,
     "lesson_16.projected": projected,
