@@ -1,5 +1,5 @@
-"""Lesson 14's miniature of Saharia et al., "Imagen" (2022): three ways to tell a small network words,
-an enlarger with and without noise over what it enlarges, and two ways to keep guesses in range.
+"""Lesson 14's miniature of Saharia et al., "Imagen" (2022): three ways to tell a small network
+words, an enlarger with and without noise over what it enlarges, ways to keep guesses in range.
 
     python data/results/cascade.py FOLDER [text] [enlarging] [thresholds]
 
@@ -39,7 +39,7 @@ from cfd_course.words import PADDING, WordEncoder, word_pieces, word_vectors
 HERE = Path(__file__).parent
 SCHEDULE = NoiseSchedule.cosine(1000)
 HAND = HANDS[0]
-STEPS, BATCH, CAPTIONS = 1600, 64, 8  # of training; captions for each name
+STEPS, BATCH, CAPTIONS = 1200, 64, 8  # of training; captions for each name
 SCALE, SMALL = 4, 16
 ENLARGER_STEPS, ENLARGER_BATCH, NOISIEST, LEVELS = 400, 32, 0.3, (0.0, 0.1, 0.2, 0.3)
 SCALES, ASKED, GUESSES = (1, 2, 4, 8, 15), 100, 10
@@ -48,12 +48,12 @@ SHOWN = 10  # pictures of each row in cascade.webp
 
 @cache
 def plain_emoji(size: int) -> tuple[Tensor, list[str]]:
-    """One hand's pictures of the training split, without skin tones, in [-1, 1]."""
+    """One hand's pictures of the training split in [-1, 1], without skin tones and flags."""
     drawn = emoji("train", size)
     rows = [
         row
         for row, (name, hand) in enumerate(zip(drawn.names, drawn.hands, strict=True))
-        if HANDS[hand] == HAND and not TONE.search(name)
+        if HANDS[hand] == HAND and not TONE.search(name) and not name.startswith("flag-")
     ]
     return drawn.pictures[rows] / 127.5 - 1, [drawn.names[row] for row in rows]
 
@@ -142,7 +142,7 @@ def artist(table: Tensor) -> nn.Module:
     del encoder.vectors
     encoder.vectors = table  # a parameter is trained, anything else is left alone
     encoder.project = nn.Linear(table.shape[1], 96)
-    network = {"channels": [48, 96], "attention": [1], "patch": 2, "token_channels": 96}
+    network = {"channels": [32, 64], "attention": [1], "patch": 2, "token_channels": 96}
     recipe = {"network": network, "velocity": True, "schedule_steps": SCHEDULE.steps}
     return build_unet(recipe, token_encoder=encoder)
 
