@@ -80,7 +80,7 @@ def clip_guess(
 
 
 @checked
-def dynamic_threshold(x_0: Pictures, percentile: Annotated[float, Interval(gt=0, le=1)] = 0.995):
+def dynamic_threshold(x_0: Pictures, percentile: Share = 0.995) -> Tensor:
     """Guesses of clean pictures [B, ...], each brought back into -1..1: s is the size that this
     share of its values stay below, but at least 1; what is larger is cut off at s, then all is
     divided by s. For a sampler's clip. Saharia et al., "Imagen" (2022), section 2.3, dynamic

@@ -75,7 +75,7 @@ from cfd_course.pipelines import (
     to_fill,
     with_hole,
 )
-from cfd_course.sampling import clip_guess, last, timesteps
+from cfd_course.sampling import clip_guess, dynamic_threshold, last, timesteps
 from cfd_course.text import TextEncoder, tokenise
 from cfd_course.training import learning_rate_at, noise_loss, update_average
 from cfd_course.unet import (
@@ -499,6 +499,12 @@ CALLS = [
         guide_from,
         {"weak": identity, "strong": identity, "scale": 3.0},
         {"weak": NOT_CALLABLE, "strong": NOT_CALLABLE, "scale": not_number()},
+    ),
+    Call(
+        "dynamic_threshold",
+        dynamic_threshold,
+        {"x_0": torch.zeros(2, 1, 3, 3), "percentile": 0.995},
+        {"x_0": st.one_of(JUNK, NOTHING), "percentile": not_number(0, 1)},
     ),
     Call(
         "in_interval",

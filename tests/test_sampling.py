@@ -8,7 +8,15 @@ from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 
 from cfd_course import GaussianMixture, NoiseSchedule, ddim, ddpm, dpm_solver, repaint
 from cfd_course.guidance import guide_from
-from cfd_course.sampling import Step, cfg_plus, clip_guess, euler, last, timesteps
+from cfd_course.sampling import (
+    Step,
+    cfg_plus,
+    clip_guess,
+    dynamic_threshold,
+    euler,
+    last,
+    timesteps,
+)
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -713,3 +721,23 @@ def test_one_picture_is_reached_in_one_step():
         torch.testing.assert_close(step.noise, x_1, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(steps[-1].x_t, torch.full((4, 2), 0.7))
     torch.testing.assert_close(last(euler(gaussian_velocity(0.7, 0.0), x_1, 1)), steps[-1].x_t)
+
+
+def test_dynamic_thresholds_are_those_of_diffusers():
+    sizes = torch.tensor([0.2, 1.5, 5.0])[:, None, None, None]
+    x_0 = sizes * torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    for percentile in (0.7, 0.995):
+        settings = {"dynamic_thresholding_ratio": percentile, "sample_max_value": 100.0}
+        theirs = DDPMScheduler(thresholding=True, **settings)._threshold_sample(x_0)
+        torch.testing.assert_close(dynamic_threshold(x_0, percentile), theirs)
+    pale, strong = x_0[:1], x_0[2:]
+    assert torch.equal(dynamic_threshold(pale, 0.9), pale)
+    static, dynamic = strong.clamp(-1, 1), dynamic_threshold(strong, 0.9)
+    assert len(static.unique()) < 0.3 * strong.numel() < 0.8 * len(dynamic.unique())
+
+
+def test_a_sampler_takes_a_dynamic_threshold():
+    schedule = NoiseSchedule.cosine(100)
+    x_T = torch.randn(2, 1, 3, 3, generator=torch.Generator().manual_seed(0))
+    steps = ddim(lambda x, t: -3 * x, schedule, x_T, 10, clip=dynamic_threshold)
+    assert all(step.x_0.abs().max() <= 1 + 1e-6 for step in steps)

@@ -133,10 +133,6 @@ dynamic_threshold = Exercise(
             "1 - percentile is asked for: that leaves nearly all values above s.",
         ),
         (
-            _limit(size=lambda x_0, percentile: _sizes(x_0, percentile / 100)),
-            "percentile is a share already, 0.995 and not 99.5: don't divide it by 100.",
-        ),
-        (
             _limit(size=lambda x_0, percentile: percentile * _largest(x_0, percentile)),
             "A share of the largest value is no percentile: that is the value that a share of all "
             "values stay below.",

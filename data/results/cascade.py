@@ -42,7 +42,7 @@ HAND = HANDS[0]
 STEPS, BATCH, CAPTIONS = 1200, 64, 8  # of training; captions for each name
 SCALE, SMALL = 4, 16
 ENLARGER_STEPS, ENLARGER_BATCH, NOISIEST, LEVELS = 400, 32, 0.3, (0.0, 0.1, 0.2, 0.3)
-SCALES, ASKED, GUESSES = (1, 2, 4, 8, 15), 100, 10
+SCALES, ASKED, GUESSES = (1, 2, 4, 8, 15), 80, 10
 SHOWN = 10  # pictures of each row in cascade.webp
 
 
@@ -184,7 +184,7 @@ def text(folder: Path) -> tuple[dict, dict[str, Tensor]]:
     alike and told by each of the encoders."""
     asked, right = [phrase for phrase, _ in phrases()], [names for _, names in phrases()]
     _, names = plain_emoji(SMALL)
-    some = np.random.default_rng(1).permutation(len(names))[:200]
+    some = np.random.default_rng(1).permutation(len(names))[:100]
     away = names_of("names")
     held_out = [name.replace("-", " ") for name in away]
     heard = {piece for said in captions() for piece in pieces(said)}
@@ -280,7 +280,7 @@ def enlarging(folder: Path) -> tuple[dict, dict[str, Tensor]]:
     """Small pictures that a network drew, and real ones, enlarged by two networks, one of which
     learned with noise over the small pictures and is told how much."""
     real, names = plain_emoji(32)
-    some = np.random.default_rng(2).permutation(len(names))[:400]
+    some = np.random.default_rng(2).permutation(len(names))[:300]
     table, told = vectors(captions(), [])
     network = artist(table)
     network.load_state_dict(torch.load(folder / "vectors.pt"))
@@ -348,8 +348,8 @@ def thresholds(folder: Path) -> tuple[dict, dict[str, Tensor]]:
         for name, clip in THRESHOLDS.items():
             painter.clip = clip
             drawn = [
-                painter.draw(asked[r : r + 50], scale, GUESSES, seed=r, hand=hands[r : r + 50])
-                for r in range(0, ASKED, 50)
+                painter.draw(asked[r : r + 40], scale, GUESSES, seed=r, hand=hands[r : r + 40])
+                for r in range(0, ASKED, 40)
             ]
             drawn = torch.cat(drawn).clamp(-1, 1)
             rows.append({"scale": scale, "threshold": name, **judged(drawn, right), **looks(drawn)})
