@@ -272,12 +272,17 @@ def test_phrases_are_in_nobodys_captions():
         assert word_pieces([phrase]).mask.any()
 
 
-def test_the_ablation_begins_as_it_says():
-    """The first losses of each network, trained again for a few steps."""
-    path = data_path("results/unet_ablation.py")
-    spec = importlib.util.spec_from_file_location("unet_ablation", path)
+def script_of(name: str):
+    """A script beside the results, as a module."""
+    spec = importlib.util.spec_from_file_location(name, data_path(f"results/{name}.py"))
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
+    return script
+
+
+def test_the_ablation_begins_as_it_says():
+    """The first losses of each network, trained again for a few steps."""
+    script = script_of("unet_ablation")
     rows = json.loads(data_path("results/unet-ablation.json").read_text())["rows"]
     assert [(row["variant"], row["seed"]) for row in rows] == [
         (variant, seed) for seed in range(script.SEEDS) for variant in script.VARIANTS
@@ -287,3 +292,34 @@ def test_the_ablation_begins_as_it_says():
         assert sum(weight.numel() for weight in unet.parameters()) == row["parameters"]
         assert losses == pytest.approx(row["first_losses"][:2], abs=2e-3)
         assert 0 < row["test_loss"] < row["first_losses"][-1]
+
+
+def test_some_thresholds_again():
+    """At a loud scale: what the judge reads, and what a percentile does to white."""
+    script, found = script_of("cascade"), result("cascade")["thresholds"]
+    rows = {(row["scale"], row["threshold"]): row for row in found["rows"]}
+    assert set(rows) == {(scale, name) for scale in script.SCALES for name in script.THRESHOLDS}
+    white = {}
+    for name in ("static", "dynamic 0.995"):
+        drawn, right = script.loud(8, name, count=12)
+        again = [each == "1" for each in script.judged(drawn, right)["each"]]
+        assert agreeing(again, rows[8, name]["each"]) >= 11
+        white[name] = script.looks(drawn)["at_the_ends"]
+    assert white["static"] > found["real"]["at_the_ends"] / 2 > white["dynamic 0.995"]
+
+
+def test_the_three_readers_hear_what_they_should():
+    """Own vectors are trained, and deaf to pieces of words in no caption; frozen ones are not."""
+    script = script_of("cascade")
+    said, asked = ["a red heart", "two hearts"], ["a red kitten"]
+    table, told = script.own(said, asked)
+    assert table.requires_grad and len(told["a red kitten"]) == 2
+    frozen, heard = script.vectors(said, asked)
+    assert not frozen.requires_grad and len(heard["a red kitten"]) == 3
+    condition = script.condition(told, said + asked)
+    assert condition.mask.sum(1).tolist() == [3, 2, 2]
+    network = script.artist(table)
+    assert any(weight is table for weight in network.parameters())
+    assert not any(weight is frozen for weight in script.artist(frozen).parameters())
+    noise = network(torch.zeros(3, 3, 16, 16), 500, condition)
+    assert noise.shape == (3, 3, 16, 16)

@@ -338,27 +338,30 @@ def looks(pictures: Tensor) -> dict:
     return {name: round(float(value), 4) for name, value in each}
 
 
+def loud(scale: float, threshold: str, count: int = ASKED) -> tuple[Tensor, list[list[str]]]:
+    """What the shipped network draws of the first phrases, and the names that would be right."""
+    painter, asked = load("emoji"), phrases()[:count]
+    painter.clip = THRESHOLDS[threshold]
+    hands = [HANDS[row % len(HANDS)] for row in range(count)]
+    drawn = []
+    for row in range(0, count, 40):
+        some = [phrase for phrase, _ in asked[row : row + 40]]
+        drawn.append(painter.draw(some, scale, GUESSES, seed=row, hand=hands[row : row + 40]))
+    return torch.cat(drawn).clamp(-1, 1), [names for _, names in asked]
+
+
 def thresholds(folder: Path) -> tuple[dict, dict[str, Tensor]]:
     """The shipped network at rising scales."""
-    painter = load("emoji")
-    asked, right = [phrase for phrase, _ in phrases()[:ASKED]], [n for _, n in phrases()[:ASKED]]
-    hands = [HANDS[row % len(HANDS)] for row in range(ASKED)]
     rows = []
     for scale in SCALES:
-        for name, clip in THRESHOLDS.items():
-            painter.clip = clip
-            drawn = [
-                painter.draw(asked[r : r + 40], scale, GUESSES, seed=r, hand=hands[r : r + 40])
-                for r in range(0, ASKED, 40)
-            ]
-            drawn = torch.cat(drawn).clamp(-1, 1)
+        for name in THRESHOLDS:
+            drawn, right = loud(scale, name)
             rows.append({"scale": scale, "threshold": name, **judged(drawn, right), **looks(drawn)})
-            print({k: v for k, v in rows[-1].items() if k != "each"}, flush=True)
+            print({key: value for key, value in rows[-1].items() if key != "each"}, flush=True)
     real = emoji("train", 32)
     first = {name: row for row, name in reversed([*enumerate(real.names)])}
     seen = [first[name] for names in right for name in names if name in first]
-    found = {"steps": GUESSES, "rows": rows, "real": looks(real.pictures[seen] / 127.5 - 1)}
-    return found, {}
+    return {"steps": GUESSES, "rows": rows, "real": looks(real.pictures[seen] / 127.5 - 1)}, {}
 
 
 def kept(rows: dict[str, Tensor], folder: Path) -> None:
