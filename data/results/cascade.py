@@ -41,7 +41,7 @@ SCHEDULE = NoiseSchedule.cosine(1000)
 HAND = HANDS[0]
 STEPS, BATCH, CAPTIONS = 1200, 64, 8  # of training; captions for each name
 SCALE, SMALL = 4, 16
-ENLARGER_STEPS, ENLARGER_BATCH, NOISIEST, LEVELS = 250, 32, 0.3, (0.0, 0.1, 0.3)
+ENLARGER_STEPS, ENLARGER_BATCH, NOISIEST, LEVELS = 800, 32, 0.3, (0.0, 0.1, 0.3)
 SCALES, ASKED, GUESSES = (1, 3, 8, 15), 48, 10
 SHOWN = 10  # pictures of each row in cascade.webp
 
