@@ -80,6 +80,23 @@ def emoji_latents(found: dict) -> str:
     return table([*head, "processor seconds a training step"], rows)
 
 
+def emoji_decoder(found: dict) -> str:
+    """Of retrieval, and of emoji drawn by the same U-Net that is told three things."""
+    rows = []
+    for split, said in (("pairs", "names seen in other hands"), ("names", "names never seen")):
+        one = found["retrieval"][split]
+        rows.append([said, *map(percent, (one["among_all"], one["in_first_five"]))])
+    head = ["pictures of", "nearest of 1,534 names", "among the nearest five"]
+    retrieval = table(head, rows)
+    rows = []
+    for row in found["rows"]:
+        low, high = row["spread"]["interval"]
+        variance = f"{row['spread']['value']:.1f} ({low:.1f} to {high:.1f})"
+        rows.append([row["way"], row["scale"], percent(row), variance])
+    head = ["told", "scale", "right (95% interval)", "variance within a name"]
+    return f"{retrieval}\n\n{table(head, rows)}"
+
+
 def digits_shortcut(found: dict) -> str:
     """Of the digits, for each method and number of calls."""
     rows = []
@@ -185,6 +202,7 @@ TABLES = {
     "emoji": emoji,
     "emoji-enlarger": emoji_enlarger,
     "emoji-latents": emoji_latents,
+    "emoji-decoder": emoji_decoder,
     "emoji-mender": emoji_mender,
     "digits": digits,
     "digit-classifier": digit_classifier,

@@ -622,6 +622,47 @@ def pooled(tokens, mask):
     return torch.bmm(weights[:, None], tokens).squeeze(1)
 
 
+# --- Lesson 15, two towers ---
+
+
+def contrastive_loss(z_i, z_t, temperature):
+    """Question by question, first of the pictures, then of the texts."""
+    loss = 0.0
+    for these, those in ((z_i, z_t), (z_t, z_i)):
+        for number, one in enumerate(these):
+            likeness = torch.cosine_similarity(one[None], those, dim=1) / temperature
+            loss = loss + torch.logsumexp(likeness, dim=0) - likeness[number]
+    return loss / (2 * len(z_i))
+
+
+def slerp(a, b, share):
+    """By what of b stands across a; where nothing does, there is nowhere to go."""
+    along = (a * b).sum(dim=-1, keepdim=True)
+    across = b - along * a
+    angle = share * torch.atan2(across.norm(dim=-1, keepdim=True), along)
+    return torch.cos(angle) * a + torch.sin(angle) * F.normalize(across, dim=-1)
+
+
+def move_by_text(z_i, z_from, z_to, share):
+    """The same, with the way there written out."""
+    way = z_to - z_from
+    return slerp(way / way.norm(dim=1, keepdim=True), z_i, 1 - share)
+
+
+def prior_loss(guess, schedule, z_i, condition, t, noise):
+    """From the sum of squares, with the noise put on by hand."""
+    share = schedule.alpha_bars[t].to(z_i).unsqueeze(1)
+    guessed = guess(share**0.5 * z_i + (1 - share) ** 0.5 * noise, t, condition)
+    return torch.sum((z_i - guessed) ** 2) / z_i.numel()
+
+
+def better_of_two(first, second, z_t):
+    """By the place of the larger of two numbers."""
+    both = torch.stack([first, second])
+    place = torch.einsum("kbd,bd->kb", both, z_t).argmax(dim=0)
+    return both[place, torch.arange(len(place))]
+
+
 # --- Lesson 16, guidance since 2022 ---
 
 
@@ -835,6 +876,11 @@ RIGHT_ANSWERS = {
     "lesson_14.dynamic_threshold": dynamic_threshold,
     "lesson_14.noisy_condition": noisy_condition,
     "lesson_14.pooled": pooled,
+    "lesson_15.contrastive_loss": contrastive_loss,
+    "lesson_15.slerp": slerp,
+    "lesson_15.move_by_text": move_by_text,
+    "lesson_15.prior_loss": prior_loss,
+    "lesson_15.better_of_two": better_of_two,
     "lesson_16.in_interval": in_interval,
     "lesson_16.plus_step": plus_step,
     "lesson_16.projected": projected,

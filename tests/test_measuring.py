@@ -133,6 +133,21 @@ def test_some_digits_in_few_steps_again():
         assert agreeing(again, rows[name]["each"]) >= 38
 
 
+def test_some_emoji_by_way_of_embeddings_again():
+    """Retrieval draws nothing; of the drawn ones those of the first names, at one scale."""
+    found = result("emoji-decoder")
+    parts = dict(EVALUATIONS["emoji-decoder"][0](None, count=40))
+    rows = {f"{row['way']} {row['scale']}": row for row in found["rows"]}
+    assert [name for name in parts if not name.startswith("retrieval")] == list(rows)
+    again = parts["retrieval names"]()["among_own"]
+    kept = found["retrieval"]["names"]["among_own"]
+    assert again["names"] == kept["names"] and abs(again["right"] - kept["right"]) <= 2
+    for way in ("words", "prior"):
+        row = rows[f"{way} 4"]
+        right = [each == "1" for each in parts[f"{way} 4"]()["each"]]
+        assert agreeing(right, row["each"]) >= 36
+
+
 def test_an_interval_holds_what_other_seeds_give():
     """Of a mean of 400 numbers: about 95 of 100 intervals hold 0, and none is far too wide."""
     random = torch.Generator().manual_seed(0)

@@ -17,6 +17,7 @@ from . import (
     inpainting,
     super_resolution,
     text_to_image,
+    two_towers,
 )
 
 # name: (its parts, its summary)
@@ -29,6 +30,7 @@ EVALUATIONS = {
     "emoji": (emoji.parts, emoji.summary),
     "emoji-enlarger": (emoji_enlarger.parts, emoji_enlarger.summary),
     "emoji-latents": (emoji_latents.parts, emoji_latents.summary),
+    "emoji-decoder": (two_towers.parts, two_towers.summary),
     "emoji-mender": (emoji_mender.parts, emoji_mender.summary),
     "super-resolution": (super_resolution.parts, super_resolution.summary),
     "inpainting": (inpainting.parts, inpainting.summary),

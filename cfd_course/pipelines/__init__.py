@@ -37,6 +37,7 @@ from . import (
     inpainting,
     super_resolution,
     text_to_image,
+    two_towers,
 )
 from .digit_classifier import DigitClassifier
 from .digit_judge import DigitJudge
@@ -85,6 +86,7 @@ MODULES = (
     few_steps,
     emoji_judge,
     emoji_latents,
+    two_towers,
 )
 APPLICATIONS = {name: module for module in MODULES for name in module.RECIPES}
 RECIPES = {name: module.RECIPES[name] for name, module in APPLICATIONS.items()}
