@@ -342,7 +342,7 @@ def _drawn(arguments, pictures):
     """The pictures, and how many latents were decoded for them, together or one by one."""
     if pictures is None:
         return None
-    return {"pictures": pictures, "latents decoded": arguments[2].count}
+    return {"pictures": pictures, "how many latents were decoded": arguments[2].count}
 
 
 def _decoded_at_each_step(denoise, schedule, decode, spread, x_T, steps):

@@ -415,7 +415,7 @@ def _shortcut_case(s: list[float], stride: list[float], *shape: int):
 def _target_in_two(arguments, result):
     """As _target, and of how many places the network was asked, together or one by one."""
     found = _target(arguments, result)
-    return found and {**found, "places that velocity was asked about": arguments[0].count}
+    return found and {**found, "how many places velocity was asked about": arguments[0].count}
 
 
 def _two_steps(

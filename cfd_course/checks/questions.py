@@ -205,6 +205,7 @@ _FLOAT = [
     ("half of {0} in its place", lambda v: v / 2),
     ("twice {0} in its place", lambda v: 2 * v),
     ("{0} clamped to -1..1", lambda v: v.clamp(-1, 1)),
+    ("{0} rounded to whole numbers", lambda v: v.round()),
     ("the square root of {0} in its place", lambda v: v**0.5),
     ("the square of {0} in its place", lambda v: v**2),
     ("{0} in half precision", lambda v: v.half().to(v.dtype)),
@@ -215,7 +216,6 @@ _FLOAT = [
     ("{0} / 1000 in place of {0}", lambda v: v / 1000),
     ("{0} less its own mean", lambda v: v - v.mean()),
     ("{0} less its own mean and divided by its standard deviation", _normal),
-    ("{0} rounded to whole numbers", lambda v: v.round()),
 ]
 _NUMBER = [
     ("{0} cut to a whole number", lambda v: float(int(v))),
