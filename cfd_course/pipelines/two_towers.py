@@ -42,7 +42,7 @@ def contrastive_loss(z_i: Embeddings, z_t: Embeddings, temperature: float) -> Te
     """How well each picture finds its own text among the batch's, and each text its picture:
     Radford et al., "CLIP" (2021), figure 3. z_i, z_t: of any length, row by row a pair."""
     logits = F.normalize(z_i, dim=1) @ F.normalize(z_t, dim=1).T / temperature
-    own = torch.arange(len(logits))
+    own = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
 
 
@@ -186,8 +186,7 @@ def begin(network: nn.Module, recipe: dict) -> None:
 
 
 def train(network: nn.Module, recipe: dict, data: Path | None, steps: int) -> Iterator[tuple]:
-    """On the training split alone; the towers in a quarter of an hour, the prior in some minutes,
-    the decoder in less than an hour, so it saves no state."""
+    """On the training split alone. Minutes to half an hour, so it saves no state."""
     kinds = {Towers: _loss_of_towers, Prior: _loss_of_prior, Tokens: _loss_of_decoder}
     stream = _endless(recipe)
 
