@@ -227,7 +227,9 @@ def test_execute_makes_a_notebook_from_a_script(tmp_path):
     assert task.metadata.nbgrader.locked and not task.metadata.nbgrader.grade
     assert graded.metadata.nbgrader.grade and graded.metadata.nbgrader.points == 2
     assert graded.outputs[0].data == {"text/plain": "2.0"}
-    assert plain.outputs[0].text == "seen\n" and plain.metadata == {"tags": ["nbval-skip"]}
+    assert plain.outputs[0].text == "seen\n" and plain.metadata.tags == ["nbval-skip"]
+    assert task.metadata["slideshow"]["slide_type"] == "slide"  # the first cell is a talk's title
+    assert plain.metadata["slideshow"]["slide_type"] == "skip"
     assert [graded.execution_count, plain.execution_count] == [1, 2]
     assert notebook.metadata == execute_notebooks.METADATA
     nbformat.validate(notebook)

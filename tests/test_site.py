@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
 
+import nbformat
 import pytest
 
 from cfd_course.classroom import lessons
@@ -56,8 +57,10 @@ def test_every_lesson_and_every_room_has_a_page(site):
     assert {path.stem for path in lessons()} == {p.stem for p in site.glob("lessons/*.html")}
     rooms = {path.stem for path in site.glob("reference/*.html")}
     assert {"cfd_course.schedule", "cfd_course.unet", "cfd_course.datasets.digits"} <= rooms
-    text = Page(site / "reference" / "cfd_course.schedule.html").text
-    assert "sqrt(alpha_bar_t) x_0" in text and "Annotated" not in text
+    page = site / "reference" / "cfd_course.schedule.html"
+    assert page.read_text(encoding="utf-8").count("<msqrt>") >= 4
+    text = Page(page).text
+    assert not [code for code in ("sqrt(", "alpha_bar_t", "Annotated", "~") if code in text]
 
 
 def test_nothing_comes_from_elsewhere(pages):
@@ -127,6 +130,20 @@ def test_a_formula_that_no_page_can_show_is_named(monkeypatch):
         mathml(r"\notacommand{x}")
 
 
+def test_equations_in_docstrings_become_formulas(monkeypatch):
+    monkeypatch.syspath_prepend(MAKE)
+    from formulas import latex, with_formulas
+
+    text = "for s < t (s = t - 1 if not given), and x_0 = sqrt(alpha_bar (1 - beta_t)) noise."
+    prose, first, between, second, full_stop = with_formulas(text)
+    assert (prose, first, between) == ("for s < t (", "s = t - 1", " if not given), and ")
+    assert full_stop == "." and latex(second) == (
+        r"x_0 = \sqrt{\bar\alpha  (1 - \beta_t)} \,\text{noise}"
+    )
+    assert with_formulas("a grid of C = 1 or 3") == ["a grid of C = 1 or 3"]
+    assert with_formulas("where alpha_bar falls") == ["where ", "alpha_bar", " falls"]
+
+
 @pytest.fixture(scope="module")
 def slides(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("slides")
@@ -165,3 +182,15 @@ def test_slides_are_shown_one_by_one(slides, page):
     assert "Take along" in words[-1] and "Read more" not in words[-1]
     assert len(words) > 15 and pictures > 5 and all(len(text) < 1200 for text in words)
     assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+
+
+def test_every_cell_says_how_the_slides_show_it():
+    for path in lessons():
+        cells = nbformat.read(path, as_version=4).cells
+        shown = [cell.metadata.get("slideshow", {}).get("slide_type") for cell in cells]
+        assert None not in shown and shown[0] == "slide" and shown.count("subslide") > 1, path.stem
+        assert not [
+            c
+            for c, how in zip(cells, shown, strict=True)
+            if how != "skip" and "SOLUTION" in c.source
+        ]

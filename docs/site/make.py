@@ -107,7 +107,7 @@ def write(site: Path) -> None:
     shutil.rmtree(site, ignore_errors=True)
     (site / "lessons").mkdir(parents=True)
     (site / "reference").mkdir()
-    for name in ("_config.yml", "reading.py"):
+    for name in ("_config.yml", "reading.py", "formulas.py"):
         shutil.copy(HERE / name, site)
     shutil.copytree(HERE / "_static", site / "_static")
     for source, name in PAGES.items():

@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 from docutils import nodes
 from docutils.utils.math import MathError, latex2mathml
+from formulas import latex, with_formulas
 
 # In MathML brackets grow by themselves, and nothing is numbered.
 NEEDLESS = re.compile(r"\\[bB]igg?[lrm]?(?![a-zA-Z])|\\label\{[^}]*\}")
@@ -25,6 +26,7 @@ ACCENTED = re.compile(r"(\\(?:hat|bar|tilde|vec))\s*(\\[a-zA-Z]+|[a-zA-Z]|\{[^{}
 # Between a function's name and its argument LaTeX leaves a little room.
 FUNCTION = re.compile(r"\\(log|exp|max|min)(?=\s*[a-zA-Z])")
 MATHML = "http://www.w3.org/1998/Math/MathML"
+MODULE = re.compile(r"~(?:\w+\.~?)+")  # before a type's name
 ENTITY = re.compile(r"&(?!lt;|gt;|amp;)\w+;")  # which HTML knows, and XML doesn't
 ITEM = re.compile(r"[a-z_]\w*(, [a-z_]\w*)*: ")
 
@@ -76,23 +78,45 @@ def plain_english(app, what, name, obj, options, lines: list[str]) -> None:
             for item in items:
                 paragraphs.append(("- " if ITEM.match(item) else "") + escaped(item))
         elif rows and all(row.startswith("    ") for row in rows):
-            paragraphs.append("::\n\n" + "\n".join(rows))
+            paragraphs.append(displayed(rows) or "::\n\n" + "\n".join(rows))
         else:
             paragraphs.append(escaped(" ".join(row.strip() for row in rows)))
     lines[:] = "\n\n".join(paragraphs).splitlines()
 
 
+def displayed(rows: list[str]) -> str:
+    """The equations that indented lines hold, each on a line of its own; "" if that isn't all."""
+    lines: list[str] = []
+    for row in rows:
+        if " = " in row:
+            lines.append("")
+        elif not lines:
+            return ""
+        lines[-1] += " " + row.strip()
+    found = [with_formulas(line.strip()) for line in lines]
+    if any(piece for pieces in found for piece in pieces[::2]):
+        return ""
+    return "\n\n".join(f".. math:: {latex(equation)}" for _, equation, _ in found)
+
+
 def escaped(text: str) -> str:
-    """Text without any mark-up but `code`."""
+    """Text without any mark-up but `code` and equations."""
     parts = re.split(r"`([^`]+)`", text)
-    parts[::2] = (re.sub(r"([\\*`|_])", r"\\\1", part) for part in parts[::2])
+    parts[::2] = (in_words(part) for part in parts[::2])
     parts[1::2] = (f"\\ ``{part}``\\ " for part in parts[1::2])
     return "".join(parts)
 
 
+def in_words(text: str) -> str:
+    pieces = with_formulas(text)
+    pieces[::2] = (re.sub(r"([\\*`|_])", r"\\\1", piece) for piece in pieces[::2])
+    pieces[1::2] = (f"\\ :math:`{latex(equation)}`\\ " for equation in pieces[1::2])
+    return "".join(pieces)
+
+
 def plain_types(app, what, name, obj, options, signature, returns):
-    """A signature whose Annotated[type, limits, advice] is the type alone."""
-    return signature and without_limits(signature), returns
+    """A signature whose Annotated[type, limits, advice] is the type alone, by its short name."""
+    return signature and MODULE.sub("", without_limits(signature)), returns
 
 
 def without_limits(text: str) -> str:
