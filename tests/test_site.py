@@ -162,6 +162,7 @@ def test_every_lesson_is_a_talk_that_gives_no_answer_away(slides):
 
 
 def test_slides_are_shown_one_by_one(slides, page):
+    page.set_viewport_size({"width": 1280, "height": 800})
     asked = []
     page.on("request", lambda request: asked.append(request.url))
     page.goto((slides / "06_classifier_free_guidance.html").as_uri())

@@ -27,6 +27,7 @@ ACCENTED = re.compile(r"(\\(?:hat|bar|tilde|vec))\s*(\\[a-zA-Z]+|[a-zA-Z]|\{[^{}
 FUNCTION = re.compile(r"\\(log|exp|max|min)(?=\s*[a-zA-Z])")
 MATHML = "http://www.w3.org/1998/Math/MathML"
 MODULE = re.compile(r"~(?:\w+\.~?)+")  # before a type's name
+LONG = 60  # letters: what may be wider than a telephone, and can then be moved to and fro
 ENTITY = re.compile(r"&(?!lt;|gt;|amp;)\w+;")  # which HTML knows, and XML doesn't
 ITEM = re.compile(r"[a-z_]\w*(, [a-z_]\w*)*: ")
 
@@ -53,7 +54,10 @@ def mathml(formula: str, block: bool = False) -> str:
 
 
 def show_inline(writer, node: nodes.math) -> None:
-    writer.body.append(mathml(node.astext()))
+    formula = mathml(node.astext())
+    if len(node.astext()) > LONG:
+        formula = f'<span class="long formula">{formula}</span>'
+    writer.body.append(formula)
     raise nodes.SkipNode
 
 
