@@ -154,7 +154,7 @@ def diffusers(contest: Contest) -> Contestant:
         calm = copy.deepcopy(network).eval()
         average.copy_to(calm.parameters())
 
-        def answer(x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        def answer(x_t: Tensor, t: Tensor | int, condition: Condition) -> Tensor:
             told = condition.tokens[:, 0].where(condition.present, contest.kinds)
             return calm(x_t, t - 1, class_labels=told).sample
 
@@ -187,8 +187,9 @@ def lucidrains(contest: Contest) -> Contestant:
     def averaged() -> Callable:
         calm = copy.deepcopy(average.module).eval()
 
-        def answer(x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-            return calm(x_t, t - 1, condition.tokens[:, 0], cond_keep_mask=condition.present)
+        def answer(x_t: Tensor, t: Tensor | int, condition: Condition) -> Tensor:
+            times = torch.as_tensor(t - 1).expand(len(x_t))
+            return calm(x_t, times, condition.tokens[:, 0], cond_keep_mask=condition.present)
 
         return answer
 
