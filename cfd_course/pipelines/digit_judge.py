@@ -1,6 +1,7 @@
 """A classifier of digits: what the drawn digits are judged by."""
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -13,6 +14,15 @@ from ..datasets.digits import digits
 RECIPES = {"digit-judge": {"batch": 128, "learning_rate": 2e-3, "steps": 3_000}}
 
 
+def halvings(*channels: int) -> list[nn.Module]:
+    """Layers from each number of channels to the next, each with a picture half as large."""
+    layers: list[nn.Module] = []
+    for before, after in pairwise(channels):
+        layers += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
+        layers += [nn.MaxPool2d(2)]
+    return layers
+
+
 class DigitJudge(nn.Module):
     """A small convolutional classifier of digits: what the drawn digits are judged by."""
 
@@ -20,11 +30,7 @@ class DigitJudge(nn.Module):
 
     def __init__(self):
         super().__init__()
-        layers: list[nn.Module] = []
-        for before, after in ((1, 32), (32, 64), (64, self.feature_channels)):
-            layers += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
-            layers += [nn.MaxPool2d(2)]
-        self.body = nn.Sequential(*layers)
+        self.body = nn.Sequential(*halvings(1, 32, 64, self.feature_channels))
         self.head = nn.Linear(self.feature_channels, 10)
 
     def features(self, pictures: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..datasets.emoji import HANDS, SPLITS, TONE, TONES, emoji, names_of, plain
 from ..words import meanings
-from .digit_judge import descend
+from .digit_judge import descend, halvings
 
 RECIPES = {"emoji-judge": {"batch": 256, "learning_rate": 2e-3, "steps": 6_000}}
 
@@ -24,11 +24,9 @@ class EmojiJudge(nn.Module):
 
     def __init__(self):
         super().__init__()
-        layers: list[nn.Module] = []
-        for before, after in ((3, 48), (48, 96), (96, 192), (192, self.feature_channels)):
-            layers += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
-            layers += [nn.MaxPool2d(2)]
-        self.body = nn.Sequential(*layers, nn.Flatten(), nn.Linear(4 * after, after), nn.ReLU())
+        width = self.feature_channels
+        layers = halvings(3, 48, 96, 192, width)
+        self.body = nn.Sequential(*layers, nn.Flatten(), nn.Linear(4 * width, width), nn.ReLU())
         self.of_pictures = nn.Linear(self.feature_channels, 128)
         self.of_names = nn.Sequential(nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 128))
         self.hands = nn.Linear(self.feature_channels, len(HANDS))

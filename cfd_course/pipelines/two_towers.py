@@ -21,7 +21,7 @@ from ..schedule import NoiseSchedule
 from ..training import noise_loss
 from ..unet import time_embedding, zeroed
 from ..words import NOISE, check_captions, meanings
-from .digit_judge import descend
+from .digit_judge import descend, halvings
 from .drawing import Artist, build_schedule
 from .emoji import SIZE, caption, loader, told
 
@@ -66,10 +66,7 @@ class Towers(nn.Module):
 
     def __init__(self):
         super().__init__()
-        layers: list[nn.Module] = []
-        for before, after in ((3, 32), (32, 64), (64, 128), (128, 128)):
-            layers += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
-            layers += [nn.MaxPool2d(2)]
+        layers = halvings(3, 32, 64, 128, 128)
         self.picture_tower = nn.Sequential(*layers, nn.Flatten(), nn.Linear(512, WIDTH))
         self.text_tower = nn.Sequential(nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, WIDTH))
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import nbformat
 import yaml
-from reading import mathml
+from reading import in_line
 
 from cfd_course.classroom import lessons
 
@@ -31,7 +31,6 @@ PAGES = {  # of each text that becomes a page as it is
 }
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 DETAILS = re.compile(r"<details>.*?(?:\n\s*\n|\Z)", re.S)
-INLINE = re.compile(r"(?<![\\$])\$([^$\n]+)\$")
 
 
 @cache
@@ -78,19 +77,13 @@ def with_links(text: str, source: Path, page: Path, site: Path) -> str:
     return LINK.sub(link, text)
 
 
-def with_formulas(text: str) -> str:
-    """Formulas inside HTML, where Markdown does not look for them."""
-    return DETAILS.sub(
-        lambda block: INLINE.sub(lambda found: mathml(found[1]).replace("\n", " "), block[0]),
-        text,
-    )
-
-
 def lesson(source: Path, page: Path, site: Path) -> None:
     notebook = nbformat.read(source, as_version=4)
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            cell.source = with_formulas(with_links(cell.source, source, page, site))
+            text = with_links(cell.source, source, page, site)
+            # Inside HTML Markdown does not look for formulas.
+            cell.source = DETAILS.sub(lambda block: in_line(block[0]), text)
             continue
         told = [
             o.metadata["image/png"]["alt"] for o in cell.outputs if "image/png" in o.get("data", {})

@@ -28,6 +28,7 @@ FUNCTION = re.compile(r"\\(log|exp|max|min)(?=\s*[a-zA-Z])")
 MATHML = "http://www.w3.org/1998/Math/MathML"
 MODULE = re.compile(r"~(?:\w+\.~?)+")  # before a type's name
 LONG = 60  # letters: what may be wider than a telephone, and can then be moved to and fro
+INLINE = re.compile(r"(?<![\\$])\$([^$\n]+)\$")
 ENTITY = re.compile(r"&(?!lt;|gt;|amp;)\w+;")  # which HTML knows, and XML doesn't
 ITEM = re.compile(r"[a-z_]\w*(, [a-z_]\w*)*: ")
 
@@ -51,6 +52,11 @@ def mathml(formula: str, block: bool = False) -> str:
         if index[0].tag.endswith("munder") and index[0][1].text == "⏟":
             index.tag = f"{{{MATHML}}}munder"  # docutils puts the words beside the brace
     return ElementTree.tostring(tree, encoding="unicode")
+
+
+def in_line(text: str) -> str:
+    """The text with its $formulas$ as MathML, each without a line's end."""
+    return INLINE.sub(lambda found: mathml(found[1]).replace("\n", " "), text)
 
 
 def show_inline(writer, node: nodes.math) -> None:

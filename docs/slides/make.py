@@ -21,22 +21,22 @@ HERE = Path(__file__).parent
 COURSE = HERE.parent.parent
 sys.path.insert(0, str(HERE.parent / "site"))
 
-from reading import mathml  # noqa: E402
+from reading import in_line, mathml  # noqa: E402
 
 from cfd_course.classroom import lessons  # noqa: E402
 
-FORMULA = re.compile(r"\$\$(.+?)\$\$|(?<![\\$])\$([^$\n]+)\$", re.S)
+DISPLAYED = re.compile(r"\$\$(.+?)\$\$", re.S)
 FOLDED = re.compile(r"<details>(?:(?!<details>).)*</details>", re.S)  # and nothing folded in it
 ASIDE = re.compile(r"#|\*Difficulty")  # what stands before a text's first sentences
 SHOWN = re.compile(r"#|\$\$|[-*>|] |\d+\. |!\[")  # how a paragraph begins that is no prose
 CODE = re.compile(r"^```.*?^```", re.S | re.M)
 
 
-def with_formulas(text: str) -> str:
-    def shown(found: re.Match) -> str:
-        return mathml(found[1] or found[2], block=bool(found[1])).replace("\n", " ")
-
-    return FORMULA.sub(shown, text)
+def as_mathml(text: str) -> str:
+    """The text with its formulas, displayed ones as well, as MathML."""
+    return in_line(
+        DISPLAYED.sub(lambda found: mathml(found[1], block=True).replace("\n", " "), text)
+    )
 
 
 def cells_of(text: str, kind: str) -> list[NotebookNode]:
@@ -56,7 +56,7 @@ def cells_of(text: str, kind: str) -> list[NotebookNode]:
         told = [p for p in paragraphs if p not in shown]
         for paragraphs, how in ((shown, kind), (told, "notes")):
             if paragraphs:
-                cell = new_markdown_cell(with_formulas("\n\n".join(paragraphs)))
+                cell = new_markdown_cell(as_mathml("\n\n".join(paragraphs)))
                 cell.metadata["slideshow"] = {"slide_type": how}
                 cells.append(cell)
         kind = "slide" if kind == "slide" and not shown else "subslide"
@@ -70,7 +70,7 @@ def slides(notebook: NotebookNode) -> str:
         kind = cell.metadata.get("slideshow", {}).get("slide_type", "-")
         if cell.cell_type == "code" or kind in ("skip", "notes"):
             if cell.cell_type == "markdown":
-                cell.source = with_formulas(cell.source)
+                cell.source = as_mathml(cell.source)
             cells.append(cell)
         else:
             cells += cells_of(cell.source, kind)
