@@ -39,6 +39,25 @@ app = typer.Typer(
     add_completion=False,
     help="The commands of the course on classifier-free guided diffusion.",
 )
+# The shipped checkpoints that a command takes as --model.
+DRAWS = ("digits", "digits-flow", "digits-shortcut", "digits-weak", "text-to-image", "emoji")
+DRAWS += ("emoji-decoder", "emoji-latents")
+OTHER_ROUTES = [f"super-resolution-{route}" for route in ("input", "levels", "attention")]
+ENLARGES = ("super-resolution", *OTHER_ROUTES)
+FILLS = ("inpainting", "digit-inpainting", "digit-inpainting-attention")
+# Those that are measured together with another.
+MEASURED_WITH = {
+    "digits-flow": "digits-shortcut",
+    "digit-inpainting-attention": "digit-inpainting",
+    "emoji-autoencoder": "emoji-latents",
+    "emoji-pixels": "emoji-latents",
+    "emoji-enlarger-attention": "emoji-enlarger",
+    "emoji-enlarger-levels": "emoji-enlarger",
+    "emoji-prior": "emoji-decoder",
+    "emoji-towers": "emoji-decoder",
+    **dict.fromkeys(OTHER_ROUTES, "super-resolution"),
+}
+
 Data = Annotated[
     Path | None,
     typer.Option(
@@ -94,10 +113,16 @@ def evaluate(
     name: Annotated[str, typer.Argument(help="The checkpoint to evaluate, say digits.")],
     data: Data = None,
     out: Annotated[
-        Path | None, typer.Option(help="The result file. Default: data/results/NAME.json.")
+        Path | None,
+        typer.Option(
+            help="The result file. Default: data/results/NAME.json, with --count NAME-COUNT.json."
+        ),
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="Another checkpoint of the same kind, to compare with.")
+    ] = None,
+    count: Annotated[
+        int | None, typer.Option(help="Pictures of each part, to try it with a few.")
     ] = None,
 ) -> None:
     """Measure a shipped checkpoint and write the numbers to a JSON file. If it was stopped, the
@@ -109,21 +134,37 @@ def evaluate(
     from .measuring import EVALUATIONS
     from .pipelines import load
 
+    if name in MEASURED_WITH:
+        raise ValueError(f"{name} is measured with another: evaluate {MEASURED_WITH[name]}.")
+    if name.endswith("-judge"):
+        raise ValueError(
+            f"{name} judges others. How often it is right: data/checkpoints/README.md."
+        )
     expect.choice("NAME", name, list(EVALUATIONS))
     parts, summary = EVALUATIONS[name]
-    out = Path("data", "results", f"{name}.json") if out is None else out
+    taken = inspect.signature(parts).parameters
+    settings = {}
+    if count is not None:
+        if "count" not in taken:
+            raise ValueError(f"{name} is measured on all photos of --data: --count is not for it.")
+        settings["count"] = expect.whole("--count", count, FEWEST)
+    if out is None:
+        few = "" if count is None else f"-{count}"
+        out = Path("data", "results", f"{name}{few}.json")
     if not out.name or out.is_dir():
         raise ValueError(f"--out should be a file, but the folder {out} came.")
     if model is not None:
-        if "model" not in inspect.signature(parts).parameters:
+        if "model" not in taken:
             raise ValueError(f"{name} compares the shipped checkpoints: --model is not for it.")
         _load(model, type(load(name)), f"does what {name} does")
+        settings["model"] = model
     out.parent.mkdir(parents=True, exist_ok=True)
     # What is measured, and a line for each part that was.
     so_far = out.with_name(f"{out.name}.partial")
     what = {"name": name, "model": model, "data": data and str(data)}
+    what |= {} if count is None else {"count": count}
     found = _read_lines(so_far, what)
-    waiting = list(parts(data) if model is None else parts(data, model))
+    waiting = list(parts(data, **settings))
     with tqdm(waiting, desc=name, unit="part", delay=0.001) as bar:
         for part, measure in bar:
             if part not in found:
@@ -135,6 +176,9 @@ def evaluate(
         partial.write_text(text + "\n", encoding="utf-8", newline="\n")
     so_far.unlink()
     print(f"{text}\nWrote {out}.")
+
+
+FEWEST = 20  # pictures from which an interval can be found
 
 
 def _read_lines(path: Path, what: dict) -> dict:
@@ -169,48 +213,82 @@ Out = Annotated[Path, typer.Argument(help="The picture file to write, say out.pn
 def draw(
     text: Annotated[
         str,
-        typer.Argument(help='A caption, "a small red star above a large blue circle", or digits.'),
+        typer.Argument(
+            help='A caption, "a small red star above a large blue circle"; digits; or, for '
+            "emoji-latents, artists' hands."
+        ),
     ],
     out: Out,
     scale: Scale = None,
-    steps: Annotated[int, typer.Option(help="Sampling steps.")] = 20,
+    steps: Annotated[
+        int | None, typer.Option(help="Sampling steps. Default: 20, or 4 where few are enough.")
+    ] = None,
     seed: Seed = 0,
     model: Annotated[
-        str | None, typer.Option(help="A shipped checkpoint, or one of your own.")
+        str | None, typer.Option(help=f"One of {', '.join(DRAWS)}; or one of your own.")
     ] = None,
     hand: Annotated[
         str | None, typer.Option(help="Draw an emoji, from any words, in this artist's hand: noto.")
     ] = None,
 ) -> None:
-    """Draw what a caption says, 256 pixels wide; or handwritten digits side by side."""
+    """Draw what a caption says, 256 pixels high; or handwritten digits side by side."""
     from PIL import Image
 
+    from .datasets.digits import digit_condition
     from .pictures import as_image
     from .pipelines import Artist
     from .pipelines.emoji import EmojiArtist
+    from .pipelines.few_steps import FewSteps
 
     _check_out(out)
-    digits = text.replace(" ", "")
-    if not digits:
+    if not text.strip():
         raise ValueError(
             'TEXT should be a caption such as "a small red star", or digits such as "3 1 4", but '
             "nothing came."
         )
-    asks_digits = hand is None and set(digits) <= set("0123456789")
+    only_digits = set(text.replace(" ", "")) <= set("0123456789")
     if hand is not None:
-        drawer = _load(model or "emoji", EmojiArtist, "draws emoji")
-    elif asks_digits:
-        drawer = _load(model or "digits", Artist, "draws digits")
+        drawer = _load(model or "emoji", EmojiArtist, "draws emoji in a hand", ("emoji",))
     else:
-        drawer = _load(model or "text-to-image", Artist, "draws captions")
-    asked = [int(digit) for digit in digits] if asks_digits else text
+        usual = "digits" if only_digits else "text-to-image"
+        drawer = _load(model or usual, Artist, "draws pictures", DRAWS)
+    steps = (4 if isinstance(drawer, FewSteps) else 20) if steps is None else steps
     settings = {} if scale is None else {"scale": scale}
-    settings |= {} if hand is None else {"hand": hand, "size": 128}
+    settings |= {} if hand is None else {"hand": hand}
+    settings |= {"size": 128} if isinstance(drawer, EmojiArtist) else {}
+    asked = _asked(text, drawer, model)
     pictures = drawer.draw(asked, steps=steps, seed=seed, progress=_bar(steps), **settings)
     row = as_image(pictures.permute(1, 2, 0, 3).flatten(2))  # side by side
-    factor = 112 // 28 if asks_digits else 256 // row.height
+    factor = 112 // 28 if drawer.condition is digit_condition else 256 // row.height
     row = row.resize((factor * row.width, factor * row.height), Image.Resampling.NEAREST)
     _write(row, out)
+
+
+def _asked(text: str, drawer, model: str | None):
+    """What a network is asked for by TEXT: a caption, a list of digits, or one of hands."""
+    from .datasets.digits import digit_condition
+    from .datasets.emoji import HANDS
+    from .pipelines.emoji_latents import hand_condition
+    from .pipelines.two_towers import said
+
+    if drawer.condition is said:
+        raise ValueError(f"{model} draws embeddings, not pictures. Say --model emoji-decoder.")
+    if drawer.condition is digit_condition:
+        digits = text.replace(" ", "")
+        if not set(digits) <= set("0123456789"):
+            raise ValueError(
+                f'{model} draws digits: TEXT should be some, such as "3 1 4", but {text!r} came.'
+            )
+        return [int(digit) for digit in digits]
+    if drawer.condition is hand_condition:
+        hands = text.replace(",", " ").split()
+        if not set(hands) <= set(HANDS):
+            raise ValueError(
+                f"{model} draws a face in each hand that TEXT names, and knows no words: TEXT "
+                f"should be some of {', '.join(HANDS)}, but {text!r} came."
+            )
+        return hands
+    return text
 
 
 LARGEST = 4_000_000  # pixels of an enlarged photo, unless --force is given
@@ -238,7 +316,7 @@ def enlarge(
     if is_deep(picture):
         print(f"{photo} has more than 8 bits a colour: {out} gets 8.")
         picture = flat(picture)
-    scaler = _load(model, Scaler, "enlarges")
+    scaler = _load(model, Scaler, "enlarges", ENLARGES)
     width, height = (scaler.factor * side for side in picture.size)
     if width * height > LARGEST and not force:
         raise ValueError(
@@ -278,7 +356,7 @@ def fill(
             f"{mask} should be white in the hole and black elsewhere, but it is "
             f"{'white' if low > 127 else 'black'} everywhere."
         )
-    mender = _load(model, Mender, "fills holes")
+    mender = _load(model, Mender, "fills holes", FILLS)
     if picture.width * picture.height > LARGEST:
         raise ValueError(
             f"{photo} has {picture.width}x{picture.height} pixels, more than "
@@ -300,13 +378,14 @@ def _notes():
         print(f"Note: {note}")
 
 
-def _load(model: str, kind: type, does: str):
+def _load(model: str, kind: type, does: str, shipped: tuple[str, ...] = ()):
     """The pipeline of --model, if it is of the kind that the command needs."""
     from .pipelines import load
 
     pipeline = load(model)
     if not isinstance(pipeline, kind):
-        raise ValueError(f"--model should be one that {does}, but {model!r} came.")
+        these = f" Shipped: {', '.join(shipped)}." if shipped else ""
+        raise ValueError(f"--model should be one that {does}, but {model!r} came.{these}")
     return pipeline
 
 

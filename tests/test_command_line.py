@@ -15,10 +15,11 @@ from typer.testing import CliRunner
 
 import cfd_course
 from cfd_course import measuring
-from cfd_course.__main__ import app
+from cfd_course.__main__ import DRAWS, ENLARGES, FILLS, MEASURED_WITH, app
 from cfd_course.checkpoints import load_checkpoint, save_checkpoint
 from cfd_course.classroom import lessons
-from cfd_course.pipelines import RECIPES, build, sitting
+from cfd_course.datasets import data_path
+from cfd_course.pipelines import RECIPES, Artist, Mender, Scaler, build, load, sitting
 from tests import windows
 
 # Networks that train and draw in no time.
@@ -158,6 +159,47 @@ def test_draw_draws_an_emoji_in_a_hand(run, model, tmp_path):
     assert done.exit_code == 1 and "hand should be one of noto" in " ".join(done.output.split())
 
 
+def test_draw_knows_every_shipped_network_that_draws(run):
+    """And so do enlarge and fill; the others are refused with the names of those."""
+    kinds = {"draw": (Artist, DRAWS), "enlarge": (Scaler, ENLARGES), "fill": (Mender, FILLS)}
+    shipped = {path.stem: load(path) for path in data_path("checkpoints").glob("*.safetensors")}
+    for command, (kind, names) in kinds.items():
+        found = {name for name, pipeline in shipped.items() if isinstance(pipeline, kind)}
+        assert found - {"emoji-prior"} == set(names), command  # which draws embeddings
+    for name in DRAWS:
+        assert name in run("draw", "--help").output.replace("\n", "")
+
+
+@pytest.mark.parametrize(
+    "text, name, size",
+    [
+        ("a red heart", "emoji-decoder", (256, 256)),
+        ("noto, blob", "emoji-latents", (512, 256)),
+        ("3 1", "digits-flow", (224, 112)),
+        ("31", "digits-shortcut", (224, 112)),
+        ("31", "digits-weak", (224, 112)),
+        ("a cat", "emoji", (256, 256)),
+    ],
+)
+def test_draw_asks_each_network_for_what_it_draws(run, text, name, size):
+    done = run("draw", text, "a.png", "--model", name, "--steps", 1)
+    assert done.exit_code == 0, done.output
+    with Image.open("a.png") as picture:
+        assert picture.size == size
+
+
+def test_a_caption_reaches_the_decoder_by_way_of_towers_and_prior(run):
+    """What is drawn is what the three draw one by one, from the seed's own embedding."""
+    done = run(
+        "draw", "a red heart", "a.png", "--model", "emoji-decoder", "--seed", 3, "--steps", 3
+    )
+    assert done.exit_code == 0, done.output
+    z_i = load("emoji-prior").draw(load("emoji-towers").of_texts(["a red heart"]), seed=3)
+    wanted = load("emoji-decoder").draw(z_i, steps=3, seed=3)[0].clamp(-1, 1)
+    drawn = torch.from_numpy(np.array(Image.open("a.png"))).permute(2, 0, 1)[:, ::8, ::8]
+    assert (drawn / 127.5 - 1 - wanted).abs().max() <= 0.5 / 127.5 + 1e-4
+
+
 def test_draw_reads_a_caption(run, model):
     path = model("text-to-image")
     result = run("draw", CAPTION, "a.png", "--model", path, "--steps", 2, "--scale", 1)
@@ -256,6 +298,23 @@ def test_evaluate_goes_on_where_it_was_stopped(run, monkeypatch):
     saved = json.loads(Path("data/results/digits.json").read_text(encoding="utf-8"))
     assert saved == {"found": {name: {"name": name, "data": "full"} for name in "ab"}}
     assert list(Path("data/results").iterdir()) == [Path("data/results/digits.json")]
+
+
+def test_every_shipped_network_is_measured_or_it_is_said_where(run):
+    for path in data_path("checkpoints").glob("*.safetensors"):
+        with_another = MEASURED_WITH.get(path.stem)
+        assert path.stem.endswith("-judge") or (with_another or path.stem) in measuring.EVALUATIONS
+        assert with_another is None or path.stem not in measuring.EVALUATIONS
+
+
+def test_evaluate_with_a_few_pictures(run, monkeypatch):
+    """They are as many as was said, and don't take the place of the result of all."""
+    parts = lambda data, count=100: [("one", lambda: {"of": count})]  # noqa: E731
+    monkeypatch.setitem(measuring.EVALUATIONS, "digits", (parts, lambda found: found))
+    assert run("evaluate", "digits", "--count", 30).exit_code == 0
+    assert json.loads(Path("data/results/digits-30.json").read_bytes()) == {"one": {"of": 30}}
+    assert run("evaluate", "digits").exit_code == 0
+    assert json.loads(Path("data/results/digits.json").read_bytes()) == {"one": {"of": 100}}
 
 
 def test_evaluate_never_mixes_two_evaluations(run, monkeypatch):
@@ -398,6 +457,30 @@ MISTAKES = {
         ["evaluate", "digits", "--model", "digit-judge"],
         "--model should be one that does what digits does",
     ),
+    "draws embeddings": (
+        ["draw", "a red heart", "a.png", "--model", "emoji-prior"],
+        "emoji-prior draws embeddings, not pictures. Say --model emoji-decoder.",
+    ),
+    "draws nothing": (
+        ["draw", "a red heart", "a.png", "--model", "emoji-towers"],
+        "one that draws pictures, but 'emoji-towers' came. Shipped: digits, ",
+    ),
+    "no words for digits": (
+        ["draw", "a red heart", "a.png", "--model", "digits-flow"],
+        "digits-flow draws digits",
+    ),
+    "no words for faces": (
+        ["draw", "a happy face", "a.png", "--model", "emoji-latents"],
+        "TEXT should be some of noto, blob",
+    ),
+    "no hand for a decoder": (
+        ["draw", "a cat", "a.png", "--model", "emoji-decoder", "--hand", "noto"],
+        "one that draws emoji in a hand, but 'emoji-decoder' came",
+    ),
+    "measured elsewhere": (["evaluate", "emoji-prior"], "evaluate emoji-decoder"),
+    "a judge": (["evaluate", "digit-judge"], "How often it is right"),
+    "too few": (["evaluate", "digits", "--count", "3"], "--count should be at least 20"),
+    "all photos": (["evaluate", "inpainting", "--count", "20"], "--count is not for it"),
     "no step back": (["enlarge", "dot.png", "a.png", "--steps", "-1"], "steps should be"),
     "no scale": (["enlarge", "dot.png", "a.png", "--scale", "nan"], "scale should be"),
     "no seed": (["draw", "3", "a.png", "--seed", "99999999999"], "seed should be in 0.."),

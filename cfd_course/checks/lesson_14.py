@@ -101,6 +101,11 @@ dynamic_threshold = Exercise(
             "off.",
         ),
         (
+            _limit(bring=lambda x, s: torch.where(s > 1, x.maximum(-s).minimum(s) / s, x)),
+            "A picture whose s is below 1 comes back as it is, with the few values that are beyond "
+            "1. They are cut off as well.",
+        ),
+        (
             _limit(bring=lambda x, s: x.clamp(max=1e9).minimum(s) / s),
             "Only values that are too bright are cut off. Dark ones, below -s, are still there.",
         ),
@@ -379,7 +384,7 @@ def _last(tokens, mask):
 pooled = Exercise(
     reference=pooled,
     cases=[
-        _tokens_case(0, [3, 7, 1, 5], 7, 4),
+        _tokens_case(0, [3, 7, 1, 5], 7, 6),
         _tokens_case(10, [4, 0, 2], 6, 3),
         _tokens_case(20, [2], 5, 8),
         _tokens_case(30, [6, 6], 6, 2),

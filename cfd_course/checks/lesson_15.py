@@ -168,17 +168,27 @@ def slerp(a, b, share):
     return _mixed(a, b, of_a.where(~near, 1 - share), of_b.where(~near, share))
 
 
-def _ends(seed: int, share: float, count: int, width: int, agree: tuple[int, ...] = ()):
-    """Some rows agree: to the last digit, but for the last of them, which nearly does."""
+def _ends(
+    seed: int, share: float, count: int, width: int, agree: tuple[int, ...] = (), apart: float = 9
+):
+    """Some rows agree: to the last digit, but for the last of them, which nearly does. The first
+    is longer than 1 by rounding. apart: how far the others are from each other; less is nearer."""
 
     def arguments():
         a, b = _unit(seed, count, width), _unit(seed + 1, count, width)
+        b = F.normalize(a + apart * b, dim=1) if apart < 9 else b
         for number, row in enumerate(agree):
             a[row] = torch.eye(width)[number]  # of length 1 without any rounding
-            b[row] = F.normalize(a[row] + (number == len(agree) - 1) * 1e-5 * b[row], dim=0)
+            b[row] = F.normalize(a[row] + (number == len(agree) - 1) * 9e-4 * b[row], dim=0)
+        a[agree[:1]] *= 1 + 1.2e-7
+        b[agree[:1]] *= 1 + 1.2e-7
         return a, b, share
 
     return arguments
+
+
+def _unclamped(a, b, share):
+    return slerp.reference(a, b, share) + 0 * (a * b).sum(1, keepdim=True).acos()
 
 
 def _unguarded(a, b, share):
@@ -217,6 +227,8 @@ slerp = Exercise(
         _ends(20, 0.8, 6, 16, agree=(1, 3, 4)),
         _ends(30, 0.25, 2, 64, agree=(0,)),
         _ends(40, 1.0, 3, 5),
+        _ends(50, 0.6, 4, 7, apart=0.3),
+        _ends(60, 0.4, 4, 7, apart=-0.3),
     ],
     mistakes=[
         (
@@ -237,6 +249,11 @@ slerp = Exercise(
             _unguarded,
             "Where a and b agree the angle is 0, and 0 is divided by 0. There, row by row, take "
             "the straight line.",
+        ),
+        (
+            _unclamped,
+            "Rounding leaves the cosine of some rows a little above 1, where acos is NaN. Bring it "
+            "into -1..1 first.",
         ),
         (
             _guard_for_all,
@@ -376,7 +393,8 @@ class _Guess(nn.Module):
 
     def forward(self, x_t, t, condition):
         share = torch.as_tensor(t).expand(len(x_t))[:, None] / self.steps
-        return x_t @ self.weight + 0.5 * share + 0.7 * condition.tokens[:, 0].roll(1, dims=1)
+        told = condition.tokens[:, 0] * condition.present[:, None]
+        return x_t @ self.weight + 0.5 * share + 0.7 * told.roll(1, dims=1)
 
 
 def _prior_case(seed: int, count: int, width: int, schedule=_schedule):
@@ -426,6 +444,16 @@ def _from_text(guess, schedule, z_i, condition, t, noise):
     return F.mse_loss(guess(x_t, t, condition), z_i)
 
 
+def _scaled(by):
+    """A loss for embeddings of another length."""
+
+    def prior_loss(guess, schedule, z_i, condition, t, noise):
+        z_i = by(z_i)
+        return F.mse_loss(guess(schedule.add_noise(z_i, t, noise), t, condition), z_i)
+
+    return prior_loss
+
+
 def _no_shares(guess, schedule, z_i, condition, t, noise):
     return F.mse_loss(guess(z_i + noise, t, condition), z_i)
 
@@ -469,6 +497,15 @@ prior_loss = Exercise(
             _of_noise,
             "You turn the guess into noise and count the error of that: at small t it would be "
             "enormous. Compare embeddings.",
+        ),
+        (
+            _scaled(lambda z_i: z_i.shape[1] ** 0.5 * z_i),
+            "You multiply the embeddings by the root of their width: z_i has been already.",
+        ),
+        (
+            _scaled(lambda z_i: F.normalize(z_i, dim=1)),
+            "You bring the embeddings to length 1. As they come their numbers have a mean square "
+            "of 1, as the schedule wants it: leave them.",
         ),
         (
             _untold,

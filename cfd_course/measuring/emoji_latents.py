@@ -13,10 +13,10 @@ from torch import Tensor
 
 from ..datasets.emoji import HANDS
 from ..metrics import frechet_distance
-from ..pipelines import RECIPES, build, load
+from ..pipelines import RECIPES, Artist, build, load
 from ..pipelines.drawing import build_schedule
 from ..pipelines.emoji_autoencoder import faces
-from ..pipelines.emoji_latents import FaceArtist, batches, pipeline
+from ..pipelines.emoji_latents import batches, pipeline
 from ..training import train
 from .common import Part, decibels, mean
 from .digit_classifier import interval
@@ -50,7 +50,7 @@ def parts(data: Path | None, count: int = 120) -> Iterator[Part]:
         error = mean(decibels(through(held_out), held_out))
         return {"frechet_distance": distance(through(everything[rows])), "held_out": error}
 
-    def drawn_by(artist: FaceArtist) -> dict:
+    def drawn_by(artist: Artist) -> dict:
         hands = [HANDS[hand] for hand in drawn.hands[rows]]
         pictures = [artist.draw(hands[n : n + 40], 1, STEPS, n) for n in range(0, count, 40)]
         return {"frechet_distance": distance(torch.cat(pictures))}
@@ -63,7 +63,7 @@ def parts(data: Path | None, count: int = 120) -> Iterator[Part]:
         yield name, partial(speed, name, data)
 
 
-def trained(name: str, data: Path | None) -> FaceArtist:
+def trained(name: str, data: Path | None) -> Artist:
     """A network that is not shipped, trained by its recipe: some minutes."""
     recipe = {"name": name, **RECIPES[name]}
     torch.manual_seed(0)

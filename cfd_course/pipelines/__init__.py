@@ -98,10 +98,18 @@ def build(recipe: dict) -> nn.Module:
 
 
 def load(name: str | Path):
-    """A shipped model by its name: "digits", "digits-weak", "text-to-image" and "emoji" (Artists),
-    "super-resolution" (a Scaler; also "-input", "-levels", "-attention"), "inpainting" and
-    "digit-inpainting" (Menders), "digit-judge", "digit-classifier" and "emoji-judge" (an
-    EmojiJudge); or one of the same kinds that you trained, by the path of its .safetensors file."""
+    """A shipped model by its name, or one of the same kinds that you trained, by the path of its
+    .safetensors file.
+
+    Artists, whose draw(asked) takes digits: "digits", "digits-weak", and in few steps "digits-flow"
+    and "digits-shortcut"; captions: "text-to-image", "emoji" and "emoji-decoder", which also takes
+    embeddings of pictures; hands, for faces: "emoji-latents"; embeddings of texts, for such of
+    pictures: "emoji-prior".
+    What enlarges: "super-resolution" (a Scaler; also "-input", "-levels", "-attention") and, for
+    emoji, "emoji-enlarger" (an Enlarger; also "-levels", "-attention"). What fills holes:
+    "inpainting" and "digit-inpainting" (Menders; the latter also "-attention") and "emoji-mender".
+    What reads pictures: "digit-judge", "digit-classifier", "emoji-judge"; into numbers:
+    "emoji-towers" (of_pictures, of_texts), "emoji-autoencoder" (encode, decode)."""
     return load_with_recipe(name)[0]
 
 

@@ -41,22 +41,20 @@ def start_noise(count: int, shape: tuple[int, ...], seed: int = 0) -> Tensor:
     for size in shape:
         expect.whole("each size in shape", size, 1)
     expect.whole("seed", seed, 0, 2**32 - count, "torch tells no larger ones apart.")
-    return torch.stack(
-        [
-            torch.randn(shape, generator=torch.Generator().manual_seed(seed + index))
-            for index in range(count)
-        ]
-    )
+    sources = (torch.Generator().manual_seed(seed + index) for index in range(count))
+    return torch.stack([torch.randn(shape, generator=source) for source in sources])
 
 
 class Artist:
     """Draws what is asked for in words or numbers.
 
-    condition: what makes a Condition of a list of what is asked. shape: of a picture, [C, H, W].
-    clip: of the guesses, see sampling.clip_guess.
+    condition: what makes a Condition of a list of what is asked. shape: of a picture, [C, H, W], or
+    of what else the network draws. clip: of the guesses, see sampling.clip_guess. decode: what is
+    made of what was drawn.
     """
 
-    clip: float | None = 1.0
+    clip: float | Callable | None = 1.0
+    decode: Callable[[Tensor], Tensor] = nn.Identity()
 
     def __init__(
         self,
@@ -87,4 +85,5 @@ class Artist:
         condition = self.condition([asked] if isinstance(asked, str) else asked, **told)
         x_T = start_noise(len(condition), self.shape, seed)
         denoise = guide(self.network, condition, scale)
-        return last(iter(progress(dpm_solver(denoise, self.schedule, x_T, steps, self.clip))))
+        drawn = last(iter(progress(dpm_solver(denoise, self.schedule, x_T, steps, self.clip))))
+        return self.decode(drawn)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .. import expect
 from ..conditions import Condition
@@ -66,20 +66,12 @@ def _codec(recipe: dict) -> tuple[Callable, Callable]:
     return autoencoder.encode, autoencoder.decode
 
 
-class FaceArtist(Artist):
+def pipeline(network: nn.Module, recipe: dict) -> Artist:
     """Draws faces: draw(["noto", "blob"], scale=1), [B, 3, 64, 64]. Latents are not clipped: scaled
     to variance 1, they leave [-1, 1]."""
-
-    def draw(self, asked, *settings, **told) -> Tensor:
-        """As an Artist draws, then decoded."""
-        return self.decode(super().draw(asked, *settings, **told))
-
-
-def pipeline(network: nn.Module, recipe: dict) -> FaceArtist:
-    """Draws faces in a hand."""
     side = SIZE // (Autoencoder.factor if recipe["autoencoder"] else 1)
     shape = (recipe["image_channels"], side, side)
-    artist = FaceArtist(network, build_schedule(recipe), hand_condition, shape)
+    artist = Artist(network, build_schedule(recipe), hand_condition, shape)
     artist.clip = None if recipe["autoencoder"] else 1.0
     artist.decode = _codec(recipe)[1]
     return artist

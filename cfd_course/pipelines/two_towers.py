@@ -22,7 +22,7 @@ from ..training import noise_loss
 from ..unet import time_embedding, zeroed
 from ..words import NOISE, check_captions, meanings
 from .digit_judge import descend, halvings
-from .drawing import Artist, build_schedule
+from .drawing import Artist, Progress, build_schedule
 from .emoji import SIZE, caption, loader, told
 
 WIDTH = 64  # of an embedding
@@ -132,12 +132,17 @@ def said(z: Tensor) -> Condition:
     return Condition(tokens=z[:, None])
 
 
-class PriorArtist(Artist):
-    """Draws embeddings of pictures: draw(z_t, scale), [B, WIDTH], of length 1."""
+class Decoder(Artist):
+    """Draws emoji, [B, 3, 32, 32], told embeddings of pictures or, by way of the towers and the
+    prior, captions."""
 
-    def draw(self, asked: Tensor, *settings, **told) -> Tensor:
-        """As an Artist draws."""
-        return F.normalize(super().draw(asked, *settings, **told), dim=1)
+    def draw(self, asked, scale=2.0, steps=20, seed=0, progress: Progress = iter) -> Tensor:
+        """As an Artist draws. asked: embeddings [B, WIDTH], or captions; these get others with
+        another seed."""
+        if not isinstance(asked, Tensor):
+            z_t = _shipped("emoji-towers").of_texts([asked] if isinstance(asked, str) else asked)
+            asked = _shipped("emoji-prior").draw(z_t, seed=seed)
+        return super().draw(asked, scale, steps, seed, progress)
 
 
 def network(recipe: dict) -> nn.Module:
@@ -150,16 +155,16 @@ def network(recipe: dict) -> nn.Module:
 
 
 def pipeline(network: nn.Module, recipe: dict):
-    """Towers as they are; Artists of embeddings, told z_t, and of emoji, told z_i."""
+    """Towers as they are; an Artist of embeddings z_i of length 1, told z_t; a Decoder."""
     if recipe["name"] == "emoji-towers":
         return network
     if recipe["name"] == "emoji-prior":
-        artist = PriorArtist(network, build_schedule(recipe), said, (WIDTH,))
-        artist.clip = on_sphere
+        artist = Artist(network, build_schedule(recipe), said, (WIDTH,))
+        artist.clip, artist.decode = on_sphere, F.normalize
         return artist
     drawer = _shipped("emoji")
     condition = lambda z: Condition(tokens=network(z))  # noqa: E731
-    return Artist(drawer.network, drawer.schedule, condition, drawer.shape)
+    return Decoder(drawer.network, drawer.schedule, condition, drawer.shape)
 
 
 def begin(network: nn.Module, recipe: dict) -> None:
