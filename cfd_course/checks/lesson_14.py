@@ -165,7 +165,7 @@ dynamic_threshold = Exercise(
 def noisy_condition(low, level, noise):
     """What an enlarger is told, [B, C + 1, 4 h, 4 w]: small pictures low [B, C, h, w] under level
     [B] times noise, like low, enlarged; and a plane from -1 for no noise to 1 for NOISIEST. Saharia
-    et al. (2022), section 2.4; Ho et al. (2022), section 4.2."""
+    et al. (2022), section 2.4; Ho et al. (2022), on conditioning augmentation."""
     return with_level(low + level[:, None, None, None] * noise, level).image
 
 

@@ -36,7 +36,7 @@ RECIPES = {
 GAIN = 3.0
 # The most noise over a small picture in training. A drawn picture has faults that a real one
 # doesn't; under a little noise both look alike. Ho et al., "Cascaded Diffusion Models" (2022),
-# section 4.2.
+# on conditioning augmentation.
 NOISIEST = 0.3
 
 

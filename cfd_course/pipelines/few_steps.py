@@ -57,8 +57,7 @@ def distilled_target(
 @checked
 def shortcut_target(velocity: Callable, x_s: Pictures, s: Each, stride: Each) -> Tensor:
     """What a step of a whole stride is to learn from two of half: the mean of their velocities.
-    velocity(x_s, s, stride). Frans et al., "One Step Diffusion via Shortcut Models" (2024),
-    section 3."""
+    velocity(x_s, s, stride). Frans et al., "One Step Diffusion via Shortcut Models" (2024)."""
     half = stride / 2
     first = velocity(x_s, s, half)
     second = velocity(x_s - _wide(half, x_s) * first, s - half, half)

@@ -55,7 +55,7 @@ def prior_loss(
     t: Time,
     noise: Embeddings,
 ) -> Tensor:
-    """The mean squared error of the guessed embedding itself, not of the noise: equation 2.
+    """The mean squared error of the guessed embedding itself, not of the noise: section 2.2.
     guess(x_t, t, condition) -> z_i"""
     return F.mse_loss(guess(schedule.add_noise(z_i, t, noise), t, condition), z_i)
 
