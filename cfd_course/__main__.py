@@ -408,21 +408,52 @@ def _check_out(out: Path) -> None:
         raise OSError(f"nothing can be written into the folder {out.parent}: {error}") from error
 
 
-def _write(picture, out: Path) -> None:
-    from .files import replacing
+def _save(picture, path: Path, kind: str) -> None:
+    settings = {key: picture.info[key] for key in ("icc_profile", "dpi") if key in picture.info}
+    if kind == "WEBP":
+        settings |= {"lossless": True, "exact": True}
+    picture.save(path, format=kind, **settings)
+
+
+def _save_as(picture, partial: Path, kind: str, out: Path) -> None:
+    """Saves the picture, in a plainer mode where the format has none like its own, and says what
+    changes."""
+    import numpy as np
+    from PIL import Image
+
     from .pictures import flat
 
+    try:
+        _save(picture, partial, kind)
+    except OSError as error:
+        if "cannot write mode" not in str(error):
+            raise
+        plain = flat(picture)
+        print(f"{kind} can't hold mode {picture.mode}: {out} gets {plain.mode}, on white.")
+        if plain.mode[0] != picture.mode[0] and plain.info.pop("icc_profile", None):
+            print("Note: not kept of the photo: its colour profile.")  # it is of other colours
+        _save(plain, partial, kind)
+    else:
+        with Image.open(partial) as again:
+            if again.mode != picture.mode or not np.array_equal(again, picture):
+                print(f"Note: {kind} changes pixels a little. A .png or .tif keeps them.")
+
+
+def _write(picture, out: Path) -> None:
+    import numpy as np
+    from PIL import Image
+
+    from .files import replacing
+
     kind = FORMATS[out.suffix.lower()]
-    settings = {key: picture.info[key] for key in ("icc_profile",) if key in picture.info}
-    with replacing(out) as partial:
-        try:
-            picture.save(partial, format=kind, **settings)
-        except OSError as error:
-            if "cannot write mode" not in str(error):
-                raise
-            plain = flat(picture)
-            print(f"{kind} can't hold mode {picture.mode}: {out} gets {plain.mode}, on white.")
-            plain.save(partial, format=kind)
+    if picture.mode == "I" and kind == "PNG":  # of values to 65535
+        picture = Image.fromarray(np.array(picture).astype(np.uint16))
+    try:
+        with replacing(out) as partial:
+            _save_as(picture, partial, kind, out)
+    except OSError as error:
+        words = f"{out} could not be written; what was there is kept. Is the disk full?"
+        raise OSError(f"{words} ({error})") from error
     print(f"Wrote {out}.")
 
 
@@ -562,10 +593,12 @@ def grade(
 
 
 def _list(title: str, lines: list[str]) -> None:
+    from .classroom.submissions import shown
+
     if lines:
         print(title)
     for line in sorted(lines):
-        print(f"  {line}")
+        print(f"  {shown(line)}")  # a student's words could steer the terminal
 
 
 @app.command()

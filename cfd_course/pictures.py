@@ -2,6 +2,7 @@
 network."""
 
 import contextlib
+import re
 from typing import Annotated
 
 import numpy as np
@@ -19,29 +20,28 @@ Batch = Float[Tensor, "B C H W"]
 Holes = Bool[Tensor, "B 1 H W"]  # True in the hole
 
 # EXIF's orientation: how the pixels are to be turned.
-TURNS = dict(
-    zip(
-        range(2, 9),
-        ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE")
-        + ("ROTATE_270", "TRANSVERSE", "ROTATE_90"),
-        strict=True,
-    )
+TURNS = (
+    "FLIP_LEFT_RIGHT ROTATE_180 FLIP_TOP_BOTTOM TRANSPOSE ROTATE_270 TRANSVERSE ROTATE_90".split()
 )
+# In an image's info, by `upright`: whether its file holds more than was read.
+CUT, FURTHER = "bits beyond 8", "further pictures"
 
 
 def upright(picture: Image.Image) -> Image.Image:
     """The image turned as its EXIF data say. Data that cannot be read turn nothing, and are left
     out of an image that is turned: it is the pixels that count."""
+    if not is_deep(picture) and re.search(";16|65535", str(getattr(picture, "tile", ""))):
+        picture.info[CUT] = True
     try:
+        picture.info[FURTHER] = getattr(picture, "n_frames", 1) > 1
         exif = picture.getexif()
-        turn = TURNS.get(exif.get(0x0112))
+        turn = dict(enumerate(TURNS, 2)).get(exif.get(0x0112))
     except Exception:  # Pillow's reader raises whatever odd data lead it to
         turn = None
     if turn is None:
         return picture
     turned = picture.transpose(Image.Transpose[turn])
-    kept = ("icc_profile", "transparency")
-    turned.info = {key: value for key, value in picture.info.items() if key in kept}
+    turned.info = {key: value for key, value in picture.info.items() if key != "exif"}
     with contextlib.suppress(Exception):
         rest = Image.Exif()
         rest.load(exif.tobytes())
@@ -64,8 +64,11 @@ def flat(picture: Image.Image, background: str = "white") -> Image.Image:
     """The image in greyscale ("L") if it has no colours, else in RGB. Whatever is transparent shows
     the background; more than 8 bits become 8."""
     if is_deep(picture):
-        values = np.array(picture, dtype=np.float64) / largest_value(picture) * 255
-        picture = Image.fromarray(values.clip(0, 255).round().astype(np.uint8))
+        values = np.array(picture, dtype=np.float64) / (top := largest_value(picture))
+        came = f"from {values.min() * top:g} to {values.max() * top:g}"
+        inside = bool((abs(values - 0.5) <= 0.5).all())
+        expect.that(inside, f"mode {picture.mode}", f"hold 0 to {top}", came, "Scale the values.")
+        picture = Image.fromarray((values * 255).round().astype(np.uint8))
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, background), picture)
@@ -76,10 +79,8 @@ def as_tensor(picture: Image.Image) -> Tensor:
     """A PIL image, in greyscale or RGB, as [1, C, H, W] in [-1, 1]."""
     expect.instance("picture", picture, Image.Image)
     expect.choice("the mode of picture", picture.mode, ("L", "RGB"))
-    if not picture.width * picture.height:
-        raise ValueError(
-            f"picture should have pixels, but one of {picture.width}x{picture.height} came."
-        )
+    size = f"one of {picture.width}x{picture.height}"
+    expect.that(picture.width * picture.height, "picture", "have pixels", size)
     values = torch.from_numpy(np.array(picture))
     return values.reshape(1, picture.height, picture.width, -1).permute(0, 3, 1, 2) / 127.5 - 1
 
@@ -180,8 +181,7 @@ def known_detail(pictures: Batch, mask: Holes, window: Count = 9) -> tuple[Tenso
     [B, 1, H, W], filled smoothly into the hole. mask: [B, 1, H, W], bool, True in the hole. It
     looks at known pixels only. window: of both means, an odd number of pixels.
     """
-    if window % 2 == 0:
-        raise ValueError(f"window should be odd, to have a middle, but {window} came.")
+    expect.that(window % 2, "window", "be odd, to have a middle", str(window))
     known = (~mask).to(pictures)
     share = F.avg_pool2d(known, window, 1, window // 2).clamp(min=1e-6)
 

@@ -1,6 +1,7 @@
 """What several test files share."""
 
 import shutil
+import subprocess
 
 import pytest
 import torch
@@ -53,6 +54,29 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of some kilobytes, and a function that fills it up but for so many."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=16000k", "tmpfs", str(folder)]
+    try:
+        mounted = subprocess.run(words, capture_output=True, check=False).returncode == 0
+    except OSError:
+        mounted = False
+    if not mounted:
+        pytest.skip("only root may mount a small disk, and not in every container")
+
+    def fill(left: int) -> None:
+        filling = folder / ".filling"
+        filling.unlink(missing_ok=True)
+        free = shutil.disk_usage(folder).free
+        filling.write_bytes(bytes(max(0, free - 1000 * left)))
+
+    yield folder, fill
+    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @pytest.fixture(scope="module")

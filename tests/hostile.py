@@ -5,7 +5,9 @@ An attack with a prize answers rightly as soon as it has found what it wants: so
 whether it did.
 """
 
-from .students import FULL, RIGHT, Student
+import copy
+
+from .students import FULL, RIGHT, Student, cell_of
 
 NOTHING = dict.fromkeys(FULL, 0)
 NO_SNR = FULL | {"snr": 0}
@@ -53,7 +55,8 @@ won = bool(found)
 SAVE_FOR_LATER = """\
 import inspect, os
 from cfd_course import NoiseSchedule
-for folder in ("/tmp", "/sandbox", "/dev/shm", os.getcwd(), os.path.dirname(inspect.__file__)):
+places = ["/tmp", "/sandbox", "/dev", "/dev/shm", "/tmp/matplotlib", os.getcwd()]
+for folder in [*places, os.path.dirname(inspect.__file__)]:
     try:
         text = inspect.getsource(NoiseSchedule.snr)
         if "NotYet" not in text:
@@ -132,6 +135,185 @@ mine = importlib.util.module_from_spec(spec)
 mine.__package__ = "cfd_course"
 sys.modules["mine"] = mine
 spec.loader.exec_module(mine)"""
+
+KEPT_SHUT = """\
+import inspect, os, pathlib
+from cfd_course import NoiseSchedule
+box = pathlib.Path("/tmp/box")
+try:
+    if "NotYet" not in inspect.getsource(NoiseSchedule.snr):
+        box.mkdir()
+        (box / "kept.py").write_text(inspect.cleandoc(inspect.getsource(NoiseSchedule.snr)))
+        box.chmod(0)
+    else:
+        box.chmod(0o700)
+except OSError:
+    pass"""
+OBJECTS = """
+import ctypes, platform
+libc = ctypes.CDLL(None)
+add_key, keyctl = {"x86_64": (248, 250), "aarch64": (217, 219)}[platform.machine()]
+found = [
+    libc.shmget(4711, 4096, 0o1666),
+    libc.msgget(4711, 0o1666),
+    libc.semget(4711, 1, 0o1666),
+    libc.mq_open(b"/kept", 66, 0o600, None),
+    *(libc.syscall(add_key, b"user", b"kept", b"it", 2, ring) for ring in (-3, -4, -5)),
+    *(libc.syscall(keyctl, 0, ring, 0) for ring in (-3, -4, -5)),
+]
+won = max(found) >= 0"""
+UNCOUNTED = """
+import contextlib, os
+files = []
+with contextlib.suppress(OSError):
+    for number in range(7):
+        files.append(open(f"/dev/shm/{number}", "wb"))
+        files[-1].write(bytes(99_000_000))
+won = len(files) == 7
+with contextlib.suppress(OSError):
+    open("/dev/mine", "w").close()
+    won = True
+with contextlib.suppress(OSError):
+    os.memfd_create("mine")
+    won = True"""
+SETTINGS = """
+import os
+for name in ("sys/kernel/core_pattern", "sys/vm/overcommit_memory", "1/oom_score_adj"):
+    try:
+        os.close(os.open("/proc/" + name, os.O_WRONLY))
+        won = True
+    except OSError:
+        pass"""
+NAMESPACES = """
+import os, subprocess, sys
+program = f"umount -l {sys.prefix}; mount -o remount,rw {sys.prefix}; "
+program += f"touch {sys.prefix}/mine && echo won; mount -o remount,rw /proc && echo won"
+for words in (["unshare", "-Urm"], ["unshare", "-m"], []):
+    said = subprocess.run([*words, "sh", "-c", program], capture_output=True, text=True).stdout
+    won = won or "won" in said"""
+SENDS = """\
+import os, struct
+text = b'{"outcomes": [' + b"[]," * 13_000_000 + b"[]]}"
+for number in range(3, 64):
+    try:
+        data = struct.pack(">I", len(text)) + text
+        while data:
+            data = data[os.write(number, data):]
+    except OSError:
+        pass"""
+DEEP = """\
+value = SUM
+value = torchATTRIBUTES""".replace("SUM", "+".join(["1"] * 3000)).replace(
+    "ATTRIBUTES", ".a" * 90_000
+)
+DEEP_FOLDERS = """\
+import os
+for _ in range(3000):
+    os.mkdir("a")
+    os.chdir("a")"""
+NO_FILES = """\
+import resource
+for number in (1, 2):
+    resource.prlimit(number, resource.RLIMIT_NOFILE, (3, 3))"""
+STEERS = """\
+class Steers(BaseException):
+    def __repr__(self):
+        return "\\x1b[2J\\nbob/01_forward_noising: 4 of 4"
+import IPython
+IPython.core.interactiveshell.InteractiveShell.run_cell = lambda *_, **__: 1 / 0
+def broken(*_, **__): raise Steers
+import builtins, threading
+threading.Event = broken"""
+
+
+def _answers_at_the_end(notebook, path):
+    for name in RIGHT:
+        cell = cell_of(notebook, f"{name}-answer")
+        notebook.cells.remove(cell)
+        notebook.cells.append(cell)
+
+
+def _twice(notebook, path):
+    """All cells once more below, where they are solved; above they are as they were given."""
+    again = copy.deepcopy(notebook.cells)
+    for name, answer in RIGHT.items():
+        cell_of(notebook, f"{name}-answer").source = answer.split("\n")[0] + "\n    ..."
+    notebook.cells += again
+
+
+def _metadata_lost(notebook, path):
+    """By an editor that also tidies up the code."""
+    for cell in notebook.cells:
+        cell.metadata = {}
+        if cell.cell_type == "code":
+            cell.source = cell.source.replace(" = check.", " = check.  ") + "  # done"
+
+
+ELSEWHERE = """\
+from google.colab import drive, files
+import seaborn as sns, torchsnooper
+drive.mount("/content/drive")
+sns.set_theme()
+%cd /content/drive/MyDrive
+%tensorflow_version 2.x
+%load_ext nb_black
+%matplotlib widget
+%config InlineBackend.figure_format = "retina"
+import math as mathematics
+root = lambda x: x ** (mathematics.pi / mathematics.pi / 2)"""
+PLOTS = """\
+%matplotlib inline
+import matplotlib.pyplot as plt
+import ipywidgets, logging
+from IPython.display import clear_output, display, HTML
+from tqdm.notebook import tqdm
+logging.basicConfig(level=logging.DEBUG)
+for number in tqdm(range(25)):
+    plt.figure(figsize=(20, 20))
+    plt.plot([number] * 1000)
+    plt.show()
+    display(HTML("<b>figure</b>" * 1000), plt.gcf())
+ipywidgets.interact(lambda x: plt.plot([x]), x=(0, 10))
+clear_output(wait=True)
+print("done")
+half = 0.5"""
+SETTINGS_ALL_OVER = """\
+import os, random, sys, warnings
+import numpy as np
+warnings.filterwarnings("error")
+np.seterr(all="raise")
+np.random.seed(1)
+torch.set_printoptions(precision=20)
+torch.inference_mode().__enter__()
+torch.autocast("cpu", torch.bfloat16).__enter__()
+torch.autograd.set_detect_anomaly(True)
+torch.set_float32_matmul_precision("medium")
+sys.setrecursionlimit(100_000)
+os.environ.clear()
+os.chdir("/tmp")
+sys.stdout = open("/tmp/log", "w")
+torch.set_default_device("meta")"""
+PLAIN_CLASS = """\
+class AddNoise:
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, schedule, x_0, t, noise):
+        self.calls += 1
+        share = schedule.alpha_bars[t].to(x_0.dtype).reshape(-1, *[1] * (x_0.ndim - 1))
+        return share.sqrt() * x_0 + (1 - share).sqrt() * noise
+add_noise = AddNoise()"""
+HINTS = """\
+from __future__ import annotations
+from typing import TYPE_CHECKING, Final
+if TYPE_CHECKING:
+    from nowhere import Schedule
+ONE: Final[int] = 1
+def snr(schedule: Schedule, t: int | torch.Tensor = 1, /, *more, eps: float = 0) -> torch.Tensor:
+    \"\"\"Docstring. >>> snr(schedule, 0)\"\"\"
+    match t:
+        case _ if (share := schedule.alpha_bars[t]) is not None:
+            return share / (ONE - share)"""
 
 HOSTILE = {
     # The package's own version, found in some way.
@@ -223,14 +405,36 @@ return schedule.snr(t)"""
     "saved_for_later": _attack(
         """
 import glob
-for path in glob.glob("/*/kept.py") + glob.glob("/dev/shm/kept.py") + glob.glob("kept.py"):
-    names = {}
+for path in glob.glob("/*/kept.py") + glob.glob("/*/*/kept.py") + glob.glob("kept.py"):
+    import cfd_course.expect as expect
+    names = {"expect": expect}
     exec("from __future__ import annotations\\n" + open(path).read().partition("def ")[2].join(
         ["def ", ""]), names)
     return names["snr"](schedule, t)""",
         cells=[("add_noise-task", SAVE_FOR_LATER)],
     ),
-    # What lies on the machine.
+    "kept_where_nobody_may_look": _attack(
+        """
+import cfd_course.expect as expect
+names = {"expect": expect}
+exec("from __future__ import annotations\\n" + open("/tmp/box/kept.py").read(), names)
+return names["snr"](schedule, t)""",
+        cells=[("add_noise-task", KEPT_SHUT)],
+    ),
+    # What lies on the machine, or belongs to it.
+    "what_outlives_a_process": _prize(OBJECTS),
+    "memory_that_nobody_counts": _prize(UNCOUNTED),
+    "settings_of_the_machine": _prize(SETTINGS),
+    "namespaces_of_its_own": _prize(NAMESPACES),
+    "environment_of_the_first": _prize(
+        """
+import glob
+for path in glob.glob("/proc/[0-9]*/environ"):
+    try:
+        won = won or b"A_SECRET_OF_THE_TEACHER" in open(path, "rb").read()
+    except OSError:
+        pass"""
+    ),
     "solutions": _prize(
         ALL_FILES.replace("CONDITION", "name.startswith('01_forward_noising')")
         + "won = bool(found)"
@@ -332,7 +536,12 @@ won = ctypes.CDLL(None).ptrace(16, os.getppid(), 0, 0) == 0"""
         },
         NO_SNR,
     ),
+    "sends_far_too_much": Student(RIGHT, ONLY_FIRST, cells=[("snr-task", SENDS)]),
+    "steers_the_terminal": Student(RIGHT, ONLY_FIRST, cells=[("snr-task", STEERS)]),
     # Harm: nothing is left of it, and whatever came before it counts.
+    "deep_expressions": Student(RIGHT, FULL, cells=[("add_noise-task", DEEP)]),
+    "deep_folders": Student(RIGHT, FULL, cells=[("add_noise-task", DEEP_FOLDERS)]),
+    "leaves_it_no_files": Student(RIGHT, FULL, cells=[("add_noise-task", NO_FILES)]),
     "children_in_a_new_session": Student(RIGHT, FULL, cells=[("snr-task", NEW_SESSION)]),
     "daemon": Student(RIGHT, FULL, cells=[("snr-task", DAEMON)]),
     "bomb": Student(RIGHT, ONLY_FIRST, ["more than 64 processes"], cells=[("snr-task", BOMB)]),
@@ -366,6 +575,72 @@ won = ctypes.CDLL(None).ptrace(16, os.getppid(), 0, 0) == 0"""
         NO_SNR,
     ),
     # Honest.
+    "made_elsewhere": Student(
+        {**RIGHT, "add_noise": RIGHT["add_noise"].replace("share.sqrt()", "root(share)")},
+        FULL,
+        cells=[("add_noise-task", ELSEWHERE)],
+    ),
+    "many_figures": Student(
+        {**RIGHT, "add_noise": RIGHT["add_noise"].replace("share.sqrt()", "share ** half")},
+        FULL,
+        cells=[("add_noise-task", PLOTS)],
+    ),
+    "magics_above_the_answers": Student(
+        {
+            "add_noise": "%%time\n" + RIGHT["add_noise"],
+            "snr": "%%capture said --no-stderr\n" + RIGHT["snr"],
+            "predict_x0": "%%wandb -h 720\n%autosave 60\n" + RIGHT["predict_x0"],
+        },
+        FULL,
+    ),
+    "settings_all_over": Student(RIGHT, FULL, cells=[("add_noise-task", SETTINGS_ALL_OVER)]),
+    "class_hints_and_partial": Student(
+        {
+            "add_noise": PLAIN_CLASS,
+            "snr": HINTS,
+            "predict_x0": "import functools\n"
+            + RIGHT["predict_x0"].replace("predict_x0(", "general(scale, ")
+            + "\npredict_x0 = functools.partial(general, 1.0)",
+        },
+        FULL,
+    ),
+    "in_a_file_of_ones_own": Student(
+        {
+            **RIGHT,
+            "add_noise": "%%writefile mine.py\nimport torch\n" + RIGHT["add_noise"],
+            "snr": "from src.theirs import snr",
+        },
+        FULL,
+        cells=[
+            ("add_noise-check", "import sys\nsys.path.append('src')\nfrom mine import add_noise")
+        ],
+        files={"src/theirs.py": "import torch\n" + RIGHT["snr"]},
+    ),
+    "in_many_cells": Student(
+        {**RIGHT, "snr": "def snr(schedule, t):\n    return top(schedule, t) / rest(schedule, t)"},
+        FULL,
+        cells=[
+            ("snr-answer", "def top(schedule, t):\n    return schedule.alpha_bars[t]"),
+            ("snr-check", "def rest(schedule, t):\n    return UNIT - top(schedule, t)\nUNIT = 0"),
+            ("snr-check", "UNIT = 1"),
+            ("snr-graded", "snr_values = [snr(schedule, t) for t in (1, 500)]"),
+        ],
+    ),
+    "comes_to_an_end": Student(
+        RIGHT,
+        FULL,
+        cells=[
+            ("snr-task", "exit\nquit()\nraise SystemExit('for today')"),
+            ("predict_x0-task", "import sys\nsys.exit()"),
+            ("predict_x0-graded", "del predict_x0\n%reset -f"),
+        ],
+    ),
+    "answers_at_the_end": Student(RIGHT, FULL, edit=_answers_at_the_end),
+    "everything_twice": Student(RIGHT, FULL, edit=_twice),
+    "metadata_lost_and_tidied": Student(RIGHT, FULL, edit=_metadata_lost),
+    "below_and_overwritten": Student(
+        RIGHT, FULL, cells=[("predict_x0-graded", "snr = 7\nadd_noise = None")]
+    ),
     "double_by_default": Student(
         RIGHT, FULL, cells=[("add_noise-task", "torch.set_default_dtype(torch.float64)")]
     ),

@@ -231,6 +231,63 @@ def test_what_a_file_cannot_hold_is_said(run, model, picture):
     assert "JPEG can't hold mode RGBA" in result.output and Image.open("a.jpg").mode == "RGB"
 
 
+def test_a_real_full_disk_is_named_and_leaves_what_was_there(run, small, model, small_disk):
+    disk, fill = small_disk
+    (disk / "a.png").write_bytes(b"what was there")
+    for left in (0, 4):
+        fill(left)
+        result = run("draw", "314", disk / "a.png", "--model", small, "--steps", 1)
+        assert result.exit_code == 1 and not result.output.count("Traceback")
+        assert f"{disk / 'a.png'} could not be written; what was there is kept" in result.stderr
+        assert (disk / "a.png").read_bytes() == b"what was there"
+        assert {path.name for path in disk.iterdir()} == {"a.png", ".filling"}
+    fill(1000)
+    assert run("draw", "314", disk / "a.png", "--model", small, "--steps", 1).exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.webp", "a.jpg", "a.gif"])
+def test_a_format_that_changes_pixels_is_said(run, model, picture, name):
+    photo = picture("photo.png", "RGBA" if name == "a.webp" else "RGB", size=(70, 66))
+    mask = np.zeros((66, 70), np.uint8)
+    mask[20:30, 25:45] = 255
+    Image.fromarray(mask).save("mask.png")
+    result = run("fill", photo, "mask.png", name, "--model", model("inpainting"), "--steps", 1)
+    assert result.exit_code == 0, result.output
+    mode = Image.open(photo).mode
+    before, after = (np.array(Image.open(each).convert(mode)) for each in (photo, name))
+    assert np.array_equal(before[mask == 0], after[mask == 0]) == (name not in ("a.jpg", "a.gif"))
+    assert ("changes pixels a little" in result.output) == (name in ("a.jpg", "a.gif"))
+
+
+def test_whole_numbers_of_16_bits_stay_in_a_png(run, model, picture):
+    values = np.array(Image.open(picture("photo.png", "I;16", (70, 66)))).astype(np.int32)
+    Image.fromarray(values).save("photo.tif")
+    mask = np.zeros((66, 70), np.uint8)
+    mask[20:30, 25:45] = 255
+    Image.fromarray(mask).save("mask.png")
+    words = ("--model", model("inpainting"), "--steps", 1)
+    assert run("fill", "photo.tif", "mask.png", "a.png", *words).exit_code == 0
+    assert np.array_equal(np.array(Image.open("a.png"))[mask == 0], values[mask == 0])
+
+
+def test_a_profile_of_other_colours_is_not_kept(run, model, picture):
+    profile = bytes(16) + b"CMYK" + bytes(112)
+    Image.open(picture("photo.png")).convert("CMYK").save("photo.tif", icc_profile=profile)
+    for out, words in (("a.png", "its colour profile, its mode CMYK"), ("b.tif", "its mode CMYK")):
+        result = run(
+            "enlarge", "photo.tif", out, "--model", model("super-resolution"), "--steps", 1
+        )
+        assert result.exit_code == 0 and words in result.output
+        assert "icc_profile" not in Image.open(out).info
+    Image.fromarray(np.array([[0] * 19 + [255]] * 12, np.uint8)).save("mask.png")
+    words = ("--model", model("inpainting"), "--steps", 1)
+    assert run("fill", "photo.tif", "mask.png", "c.tif", *words).exit_code == 0
+    assert Image.open("c.tif").info["icc_profile"] == profile
+    result = run("fill", "photo.tif", "mask.png", "d.png", *words)
+    assert result.exit_code == 0 and "not kept of the photo: its colour profile" in result.output
+    assert "icc_profile" not in Image.open("d.png").info
+
+
 def test_enlarge_turns_a_photo_upright(run, model, picture, tmp_path):
     photo = Image.open(picture("photo.png"))
     exif = Image.Exif()

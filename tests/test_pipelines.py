@@ -4,8 +4,12 @@ that does not come from training."""
 
 import json
 import math
+import struct
+import warnings
+import zlib
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,7 +18,7 @@ import safetensors.torch
 import skimage.data
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageCms, PngImagePlugin, TiffImagePlugin
 from scipy.stats import binomtest
 from torch import nn
 
@@ -30,6 +34,7 @@ from cfd_course.datasets.photos import (
     bicubic,
     biharmonic_fill,
     known_detail,
+    open_image,
     shrink,
     smooth_fill,
     stored,
@@ -774,6 +779,102 @@ def test_what_an_enlarged_photo_carries_is_kept_or_said(plain_scaler):
     image.info["exif"] = Image.Exif().tobytes()
     with pytest.warns(UserWarning, match="not kept of the photo: its metadata"):
         plain_scaler.enlarge(image, steps=1)
+
+
+def of_16_bits(colours: int) -> bytes:
+    """A PNG of 18x11 pixels, RGB (2) or RGBA (6), as Pillow writes none."""
+
+    def part(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    random, samples = np.random.default_rng(0), {2: 3, 6: 4}[colours]
+    rows = random.integers(0, 65536, (11, 18 * samples)).astype(">u2")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + part(b"IHDR", struct.pack(">IIBBBBB", 18, 11, 16, colours, 0, 0, 0))
+        + part(b"gAMA", struct.pack(">I", 100_000))
+        + part(b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows)))
+        + part(b"IEND", b"")
+    )
+
+
+def odd_file(kind: str, folder: Path) -> Path:
+    path = folder / kind
+    rgb = as_image(photo(11, 18)[0])
+    more = {"save_all": True, "append_images": [rgb.rotate(180), rgb.transpose(0)]}
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "a camera"
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[315] = "an artist"
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Copyright", "mine")
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    indexed = rgb.quantize(30)
+    if kind.startswith("16"):
+        path.write_bytes(of_16_bits(6 if "a" in path.stem else 2))
+        return path
+    picture, settings = {
+        "animated.gif": (rgb, more),
+        "animated.webp": (rgb, {**more, "lossless": True}),
+        "animated.png": (rgb, more),
+        "pages.tif": (rgb, more),
+        "turned.jpg": (rgb, {**more, "format": "MPO", "exif": exif}),
+        "still.gif": (indexed, {"comment": b"hello"}),
+        "artist.tif": (rgb, {"tiffinfo": tags}),
+        "text.png": (rgb, {"pnginfo": text}),
+        "profile.png": (indexed, {"icc_profile": profile, "dpi": (300, 300)}),
+        "clear.png": (indexed, {"transparency": bytes([0, 128] + [255] * 28)}),
+        "plain.png": (rgb, {}),
+    }[kind]
+    picture.save(path, **settings)
+    return path
+
+
+ODD = {
+    "16.png": "bits beyond 8, its gamma",
+    "16a.png": "bits beyond 8, its gamma",
+    "animated.gif": "further pictures",
+    "animated.webp": "further pictures",
+    "animated.png": "further pictures",
+    "pages.tif": "further pictures",
+    "turned.jpg": "metadata, its further pictures",
+    "still.gif": "metadata",
+    "artist.tif": "metadata",
+    "text.png": "metadata",
+    "profile.png": None,
+    "clear.png": None,
+    "plain.png": None,
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_what_an_odd_file_holds_is_kept_or_said(plain_mender, kind, tmp_path):
+    """Its known pixels as they are, and each thing that is lost by its name."""
+    image = open_image(odd_file(kind, tmp_path))
+    mask = hole(image.size[::-1], slice(3, 8), slice(4, 8))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        filled = plain_mender.fill(image, as_image(2.0 * mask[0] - 1), steps=1)
+    lost = [str(each.message) for each in said if each.category is UserWarning]
+    assert lost == ([f"not kept of the photo: its {ODD[kind]}."] if ODD[kind] else [])
+    known = ~mask[0, 0].numpy()
+    before, after = (np.array(each.convert("RGBA")) for each in (image, filled))
+    assert np.array_equal(after[known], before[known])
+    assert filled.info == {k: v for k, v in image.info.items() if k in ("dpi", "icc_profile")}
+    assert ("icc_profile" in filled.info) == (kind == "profile.png")
+
+
+@pytest.mark.parametrize("most", [255.0, float("nan")])
+def test_values_that_are_no_colours_are_refused(plain_mender, plain_scaler, most, tmp_path):
+    image = Image.fromarray(np.full((6, 9), most, dtype=np.float32))
+    white = as_image(2.0 * hole((6, 9), slice(2, 4), slice(5, 8))[0] - 1)
+    with pytest.raises(ValueError, match="mode F should hold 0 to 1, but from .* Scale the values"):
+        plain_mender.fill(image, white, steps=1)
+    image.save(tmp_path / "a.tif")
+    with pytest.raises(ValueError, match="a.tif is not a picture, or .*mode F should hold 0 to 1"):
+        open_image(tmp_path / "a.tif")
 
 
 def test_an_image_is_turned_upright(plain_scaler, plain_mender):

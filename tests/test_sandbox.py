@@ -2,8 +2,10 @@
 or grading itself, dies in the middle."""
 
 import ast
+import contextlib
 import importlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -312,6 +314,77 @@ def test_what_a_lost_worker_held_is_graded_by_another(tmp_path):
     assert killed
     assert [each.problem for each in found] == [None] * 3
     assert marks(course) == {name: {"snr": 1.0} for name in ("ada", "bob", "eve")}
+
+
+@walled
+def test_a_full_disk_changes_no_mark(tmp_path, small_disk):
+    """Wherever it fills up: what was there stays, no half file is left, and once there is room
+    grading goes on."""
+    disk, fill = small_disk
+    made = a_course(tmp_path / "made", ["snr"])
+    for name in ("nbgrader_config.py", "gradebook.db"):
+        shutil.copy(made / name, disk)
+    for name in ("release", "source"):
+        shutil.copytree(made / name, disk / name)
+    STUDENTS["perfect"].hand_in(disk, "ada")
+    fill(0)
+    (graded,) = grading.grade(disk, workers=1)[1]
+    assert "could not be graded" in graded.problem and "No mark was changed" in graded.problem
+    config, given = grading.configuration(disk), grading.releases(disk)
+    (submission,), _ = grading.find(disk, given)
+    (task,) = grading._tasks(disk, config, [submission], False)
+    done = grading.grade_one(task)
+    for left in (0, 8, 40, 80, 120, 160):
+        fill(left)
+        with contextlib.suppress(Exception):
+            grading._merge(disk, config, submission, done)
+        (disk / ".filling").unlink()
+        assert marks(disk) in ({}, {"ada": {"snr": None}}, {"ada": {"snr": 1.0}})
+        assert not list(disk.rglob("*.partial"))
+        for path in disk.glob("autograded/*/*/*.ipynb"):
+            nbformat.read(path, as_version=4)
+    assert grading._merge(disk, config, submission, done).problem is None
+    assert marks(disk) == {"ada": {"snr": 1.0}} and not grading.is_new(disk, submission)
+
+
+@walled
+def test_what_a_task_forbids_is_taken_away(tmp_path):
+    """PyTorch's own attention, called where nobody watches, or by another way to it."""
+    program = """if True:
+        import sys, threading, torch
+        import torch.nn.functional as F
+        from cfd_course.checks.lesson_03 import attention
+        from cfd_course.classroom.runner import _taken_away
+
+        def unwatched(query, key, value, mask=None):
+            sys.setprofile(None)
+            return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+
+        def operator(query, key, value, mask=None):
+            return torch.ops.aten.scaled_dot_product_attention(query, key, value, mask)
+
+        def thread(query, key, value, mask=None):
+            found = []
+            call = lambda: found.append(unwatched(query, key, value, mask))
+            thread = threading.Thread(target=call)
+            thread.start(), thread.join()
+            return found[0]
+
+        def own(query, key, value, mask=None):
+            scores = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
+            scores = scores if mask is None else scores.masked_fill(~mask, -torch.inf)
+            return scores.softmax(-1) @ value
+
+        before = [attention.problem(answer) for answer in (unwatched, operator, thread, own)]
+        assert before == [None] * 4, before
+        kept = _taken_away(attention.forbids)
+        for answer in (unwatched, operator, thread, own):
+            print(*["error" in each for each in attention.outcomes(answer)])
+    """
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    *stolen, own = said.stdout.split("\n")[:4]
+    assert not said.returncode and "True" not in own, said.stderr
+    assert all("False" not in each and "True" in each for each in stolen), said.stdout
 
 
 @walled

@@ -2,6 +2,7 @@
 known by its content."""
 
 import copy
+import io
 import json
 import os
 import re
@@ -160,8 +161,48 @@ def put(**values):
     return lambda notebook: notebook["metadata"].update(values)
 
 
+def saved_by(cell_metadata: dict, version=(4, 0), **metadata):
+    """As another program than Jupyter saves it."""
+
+    def edit(notebook):
+        notebook |= {"nbformat": version[0], "nbformat_minor": version[1]}
+        notebook["metadata"] = metadata
+        for number, cell in enumerate(notebook["cells"]):
+            cell.pop("id", None)
+            cell["source"] = cell["source"].splitlines(keepends=True)
+            cell["metadata"] |= {name: f"{value}{number}" for name, value in cell_metadata.items()}
+
+    return edit
+
+
+WEB = {"name": "python", "display_name": "Python (Pyodide)", "language": "python"}
 NOTEBOOKS = {
     "plain": lambda notebook: None,
+    "from Colab": saved_by(
+        {"id": "aBc", "cellView": "form", "outputId": "x"},
+        colab={"provenance": [{"file_id": "1x", "timestamp": 1}], "gpuType": "T4"},
+        accelerator="GPU",
+        kernelspec={"name": "python3", "display_name": "Python 3"},
+    ),
+    "from Kaggle": saved_by(
+        {"_uuid": "d6", "_cell_guid": "b1", "trusted": "yes"},
+        (4, 4),
+        kaggle={"accelerator": "none", "dataSources": []},
+        papermill={"duration": 3.5},
+    ),
+    "from Deepnote": saved_by(
+        {"cell_id": "00-", "deepnote_cell_type": "code", "source_hash": "1f"},
+        (4, 2),
+        deepnote={"is_reactive": False},
+        orig_nbformat=2,
+    ),
+    "from VS Code": saved_by(
+        {"vscode": "languageId"},
+        (4, 2),
+        language_info={"name": "python", "version": "3.9.6 64-bit ('old': venv)"},
+        interpreter={"hash": "31f2"},
+    ),
+    "from JupyterLite": saved_by({"trusted": ""}, (4, 5), kernelspec=WEB, language_info={}),
     "widgets without state": widgets_without_state,
     "no outputs": everywhere(bare),
     "counts as text": everywhere(lambda cell, n: cell.update(execution_count=f"{n}.0")),
@@ -257,6 +298,8 @@ FILES = {
 PLACES = {
     "another file name": "my homework.ipynb",
     "saved twice": f"{ONE} (1).ipynb",
+    "a copy in the cloud": f"Copy of {ONE}.ipynb",
+    "in a folder of its name": f"{ONE}.ipynb/{ONE}.ipynb",
     "in capitals": f"{ONE.upper()}.IPYNB",
     "an ending more": f"{ONE}.ipynb.txt",
     "an ending of its own": f"{ONE}.json",
@@ -375,6 +418,7 @@ def test_none_loses_its_marks(course, tmp_path):
 
     some = [*OWN, *NAMES[:4], "plain", "widgets without state", "no outputs", "UTF-16"]
     some += ["cells' metadata lost", "half a surrogate in an error", "saved twice", "in a zip file"]
+    some += ["in a folder of its name", "from Colab"]
     for folder in course.iterdir():
         if folder.name != "submitted":
             copy = shutil.copytree if folder.is_dir() else shutil.copy
@@ -425,6 +469,28 @@ def test_another_lessons_notebook_is_named(course):
             submissions.choose({contents: words[0].encode()}, ONE, given)
     with pytest.raises(submissions.Unreadable, match="there is no notebook in it"):
         submissions.choose({}, ONE, given)
+
+
+@pytest.mark.parametrize("count, size", [(60, 10**6), (2, 6 * 10**7)])
+def test_what_is_packed_small_is_not_read_without_end(course, count, size):
+    """Beside the right notebook a great many of nothing but blanks, or enormous ones."""
+    given = submissions.releases(course)[ONE]
+    right = (course / "submitted" / "plain" / ONE / f"{ONE}.ipynb").read_bytes()
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        archive.writestr("homework/right.ipynb", right)
+        for number in range(count):
+            archive.writestr(f"{number}.ipynb", b" " * size)
+    contents = {"a.zip": file.getvalue(), "b.zip": file.getvalue()}
+    read = submissions._notebooks(contents)
+    assert sum(len(data) for _, data in read) <= 5 * 10**7
+    assert "right.ipynb was graded" in submissions.choose(contents, ONE, given)[1]
+
+
+def test_a_notebook_of_too_many_cells_is_refused():
+    text = json.dumps({"cells": [{"cell_type": "code", "source": ""}] * 100_000})
+    with pytest.raises(submissions.Unreadable, match="100000 cells are more than 1000"):
+        submissions.read(text.encode())
 
 
 # --- where it lies ---
@@ -546,6 +612,36 @@ def test_names_never_lead_out_of_the_course_or_to_somebody_else(look):
         ("Jo Li 4", "11_b"),
     }
     assert not astray
+
+
+def test_what_a_participant_named_is_nobody_elses(look, tmp_path):
+    """Folders and files inside a participant's own that look like another participant's."""
+    root = tmp_path / "submitted"
+    root.mkdir()
+    with zipfile.ZipFile(root / "course.zip", "w") as archive:
+        archive.writestr(f"Bo_2{MOODLES}/a.ipynb", lesson("add_noise", "snr"))
+        for name in (f"x/Bo_2{MOODLES}/b.ipynb", f"x/y/Bo_2{MOODLES}b.ipynb", "mine.ipynb"):
+            archive.writestr(f"Eve_1{MOODLES}/{name}", lesson("snr"))
+    found, astray = look({f"Cy_3{MOODLES}Bo_2{MOODLES}.ipynb": lesson("snr")})
+    files = {student: sorted(each.files) for (student, _), each in found.items()}
+    assert files["Bo"] == ["a.ipynb"] and "mine.ipynb" in files["Eve"]
+    assert files["Cy"] == [f"Bo_2{MOODLES}.ipynb"] and len(files) == 3 and not astray
+
+
+def test_names_in_bytes_that_are_no_text_can_be_written(look):
+    found, astray = look({"Zo\udceb/01_a/Fr\udcfch.ipynb": lesson("snr")})
+    assert list(found) == [("Zo\\xeb", "01_a")] and not astray
+    assert submissions.shown("Fr\udcfch\x1b[2J\n") == "Fr\\udcfch\\x1b[2J\\n"
+
+
+def test_of_what_is_too_much_the_notebook_stays(look, tmp_path, monkeypatch):
+    monkeypatch.setattr(submissions, "LARGEST", 20_000)
+    folder = tmp_path / "submitted" / "ada" / "01_a"
+    folder.mkdir(parents=True)
+    for number in range(1, 9):
+        (folder / f"{number}.png").write_bytes(bytes(1000 * number))
+    found, _ = look({"ada/01_a/01_a.ipynb": lesson("snr") + " " * 10_000})
+    assert sorted(found["ada", "01_a"].files) == ["01_a.ipynb", "1.png", "2.png", "3.png"]
 
 
 def test_links_pipes_and_checkpoints_are_no_part_of_a_submission(look, tmp_path):

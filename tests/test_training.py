@@ -509,6 +509,25 @@ def test_a_full_disk_is_said_and_the_last_state_kept(tmp_path, monkeypatch):
     assert (tmp_path / "state.pt").read_bytes() == before
 
 
+def test_a_disk_that_fills_up_costs_no_step(tmp_path, small_disk):
+    """A real one: the training goes on from the last state, as if it had not been stopped."""
+    disk, fill = small_disk
+    batch = [(PICTURES, LABELS)]
+    straight, stopped = small_network(), small_network()
+    list(train(straight, SCHEDULE, batch, 4))
+    steps = train(stopped, SCHEDULE, batch, 4, folder=disk, save_every=1)
+    next(steps), next(steps)
+    for left in (0, 4, 40):
+        fill(left)
+        with pytest.raises(OSError, match="state.pt could not be written; what was there is kept"):
+            list(train(small_network(), SCHEDULE, batch, 4, folder=disk, save_every=1))
+        assert {path.name for path in disk.iterdir()} == {"state.pt", ".filling"}
+    fill(10_000)
+    resumed = small_network()
+    assert finish(train(resumed, SCHEDULE, batch, 4, folder=disk, save_every=1)).number == 4
+    assert same_weights(resumed, straight)
+
+
 @pytest.mark.parametrize("part", [{"network": []}, {"optimizer": None}, {"number": "3"}])
 def test_a_state_with_damaged_parts_is_named(part, tmp_path):
     next(train(small_network(), SCHEDULE, [(PICTURES, LABELS)], 4, folder=tmp_path, save_every=1))

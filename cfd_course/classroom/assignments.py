@@ -118,7 +118,8 @@ def assign(
     (folder / "submitted").mkdir(parents=True, exist_ok=True)
     configuration = folder / "nbgrader_config.py"
     if not configuration.exists():
-        configuration.write_text(CONFIGURATION % {"code": CODE_STUB, "text": TEXT_STUB})
+        with replacing(configuration) as partial:
+            partial.write_text(CONFIGURATION % {"code": CODE_STUB, "text": TEXT_STUB})
     _hand_out(folder / "handout")
     made, kept = {}, []
     for path, graded in references.items():

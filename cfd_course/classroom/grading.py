@@ -116,8 +116,14 @@ def open_gradebook(config: Config) -> Iterator[Gradebook]:
         with Gradebook(url, config.CourseDirectory.course_id) as book:
             yield book
     except DatabaseError as error:
+        said = str(error.orig)
+        if any(words in said for words in ("full", "locked", "readonly", "I/O", "unable to open")):
+            raise OSError(
+                f"{path} cannot be written ({said}). It is as it was: make room, or close what "
+                "else uses it, and run the same command again."
+            ) from error
         raise ValueError(
-            f"{path} cannot be read as a gradebook: put it back from a copy. ({error.orig})"
+            f"{path} cannot be read as a gradebook: put it back from a copy. ({said})"
         ) from error
 
 
@@ -172,9 +178,15 @@ def grade(
         assignments = {assignment.name for assignment in book.assignments}
     given = {name: each for name, each in releases(folder).items() if name in assignments}
     there, astray = find(folder, given)
-    found = [each for each in there if force or is_new(folder, each)]
+    found, unreadable = [], []
+    for each in there:
+        try:
+            found += [each] if force or is_new(folder, each) else []
+        except OSError as error:
+            unreadable.append(_failed(each, error))
 
     def run():
+        yield from unreadable
         for path in astray:
             problem = (
                 "nothing is graded there. No mark was changed; it should be "
@@ -184,25 +196,39 @@ def grade(
             yield Graded(path.parent.name, path.name, 0.0, 0.0, problem)
         if not found:
             return
-        tasks = _tasks(folder, config, found, trust)
+        pairs = zip(found, _tasks(folder, config, found, trust), strict=True)
         with _workers(min(workers, len(found)), scheduler) as client:
-            waiting = {
-                client.submit(grade_one, task, pure=False, retries=1): each
-                for each, task in zip(found, tasks, strict=True)
-            }
-            for future in distributed.as_completed(waiting):
-                submission = waiting[future]
+            running, held = distributed.as_completed(), {}
+
+            def hand_out():
+                """Two for each worker: a class as a whole may be more than fits into memory."""
+                while len(held) < 2 * max(1, sum(client.nthreads().values())):
+                    submission, task = next(pairs, (None, None))
+                    if task is None:
+                        return
+                    future = client.submit(grade_one, task, pure=False, retries=1)
+                    held[future] = submission
+                    running.add(future)
+
+            hand_out()
+            for future in running:
+                submission = held.pop(future)
                 try:
                     done = future.result()
                     future.release()
                     graded = _merge(folder, config, submission, done)
                 except Exception as error:  # a full disk, a worker that dies of it again and again
-                    words = " ".join(f"{type(error).__name__}: {error}".split())[:500]
-                    problem = f"it could not be graded: {words}. No mark was changed"
-                    graded = Graded(submission.student, submission.assignment, 0.0, 0.0, problem)
+                    graded = _failed(submission, error)
+                hand_out()
                 yield graded
 
     return len(found), run()
+
+
+def _failed(submission: Submission, error: Exception) -> Graded:
+    words = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+    problem = f"it could not be graded: {words}. No mark was changed"
+    return Graded(submission.student, submission.assignment, 0.0, 0.0, problem)
 
 
 @contextlib.contextmanager
@@ -297,7 +323,7 @@ def grade_one(task: Task) -> Done:
         problem = note = None
         try:
             notebook, note = choose(task.contents, name, given)
-            put(task.contents, copy)
+            put(task.contents, copy, f"{name}.ipynb")
         except Unreadable as error:
             notebook, problem = given, str(error)
             notebook.metadata["problem"] = problem
@@ -380,7 +406,10 @@ def _merge(folder: Path, config: Config, submission: Submission, done: Done) -> 
         feedback.write(folder, ours)
         book.db.commit()  # last: a full disk before this changes no mark
     facts = {"fingerprint": done.fingerprint, "problem": done.problem, "note": done.note}
-    facts["remarks"] = done.remarks
-    remember(folder, submission, **facts)
+    facts["remarks"], problem = done.remarks, done.problem
+    try:
+        remember(folder, submission, **facts)
+    except OSError as error:
+        problem = f"its marks are in the gradebook, but it will be graded again: {error}"
     waiting = (*waiting, *refused, *done.remarks)
-    return Graded(student, assignment, score, most, done.problem, waiting, done.note)
+    return Graded(student, assignment, score, most, problem, waiting, done.note)

@@ -18,7 +18,7 @@ from traitlets import Bool, Float, Integer
 
 from .. import checks
 from . import runner
-from .notebooks import exercise_of, lessons, needed, plain
+from .notebooks import exercise_of, lessons, names_in, needed, plain
 from .sandbox import Ended, Sandbox, blind, hidden, imports, pickled, printable, without
 from .submissions import restore
 
@@ -145,7 +145,29 @@ class Judge(Execute):
             self._mark_themselves(own)
 
     def _problem(self, name: str, exercise: checks.Exercise, index: int) -> str | None:
-        """What is wrong with the answer that there is before cell `index`; None if nothing is."""
+        """What is wrong with the answer that there is before cell `index`, or else with the last
+        one that there is, below its check; None if nothing is."""
+        problem, below = self._problem_before(name, exercise, index), self._last(name)
+        if problem is None or below < index or self.stopped is not None:
+            return problem
+        again = self._problem_before(name, exercise, below + 1)
+        moved = exercise_of(self.notebook.cells[below])[1] == "answer"
+        return again if again is None or moved else problem
+
+    def _last(self, name: str) -> int:
+        """The last cell of the learner's own, or the answer, in which the name is defined."""
+        return max(
+            (
+                number
+                for number in self.needed
+                if plain(self.notebook.cells[number].source) not in self.given
+                and exercise_of(self.notebook.cells[number])[1] not in ("check", "graded")
+                and name in names_in(self.notebook.cells[number].source)[0]
+            ),
+            default=-1,
+        )
+
+    def _problem_before(self, name: str, exercise: checks.Exercise, index: int) -> str | None:
         outcomes = self._run(self._cells(index), name, exercise)
         if outcomes is None:
             why = f"it could not be checked: {self.why}"

@@ -115,7 +115,7 @@ def names_in(source: str) -> tuple[set[str], set[str]]:
     python = re.sub(r"(?m)^[%!].*$", "", source)  # without lines for IPython
     try:
         top = symtable.symtable(python, "cell", "exec")
-    except (SyntaxError, ValueError):  # a learner's mistake, or no Python
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # a mistake, or no Python
         return set(), set(re.findall(r"\w+", source))
     defined = {s.get_name() for s in top.get_symbols() if s.is_assigned() or s.is_imported()}
     used, tables = set(), [top]

@@ -77,12 +77,9 @@ def report(folder: str | Path) -> Report:
     parts = [_remarks(them), _totals(them)] + [
         _part(folder, name, them) for name in them.worth if any(n == name for _, n in them.scores)
     ]
-    page.write_text(
-        PAGE.format(
-            students=len(them.students), submissions=len(them.scores), parts="".join(parts)
-        ),
-        encoding="utf-8",
-    )
+    counts = {"students": len(them.students), "submissions": len(them.scores)}
+    with replacing(page) as partial:
+        partial.write_text(PAGE.format(**counts, parts="".join(parts)), encoding="utf-8")
     return Report([*paths, page], them.remarks)
 
 
@@ -232,7 +229,7 @@ def _zip(path: Path, files: dict[str, Path]) -> Path:
 
 
 def _write(path: Path, rows) -> Path:
-    with open(path, "w", newline="", encoding="utf-8") as file:
+    with replacing(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([_cell(value) for value in row] for row in rows)
     return path
 

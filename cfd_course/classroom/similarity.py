@@ -35,9 +35,12 @@ def _runs(source: str) -> list[tuple[str, ...]]:
 
 def _plain(source: str) -> str:
     try:
-        tree = ast.parse(source)
+        return _renamed(ast.parse(source))
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # a mistake, or for IPython
         return source
+
+
+def _renamed(tree: ast.Module) -> str:
     numbers: dict[str, str] = {}
     for node in ast.walk(tree):
         if (

@@ -20,9 +20,11 @@ from ..files import replacing
 from .notebooks import names_in, plain
 
 # A folder, or with "download in folders" off a file, as Moodle names it: who, number, what.
-MOODLE = re.compile(r"(?P<who>.+)_(?P<number>\d+)_assignsubmission_[a-z]+_(?P<file>.*)", re.DOTALL)
-LARGEST = 100_000_000  # bytes of a file: larger ones are no part of a submission
-NOTEBOOK = 50_000_000  # bytes of a notebook
+# What follows is the participant's own, whatever it looks like.
+MOODLE = re.compile(r"(?P<who>.+?)_(?P<number>\d+)_assignsubmission_[a-z]+_(?P<file>.*)", re.DOTALL)
+LARGEST = 100_000_000  # bytes of a submission: its largest files beyond that are no part of it
+NOTEBOOK = 50_000_000  # bytes of a notebook, or of all that come out of zip files
+CELLS = 1000  # of a notebook
 UNPACKED = ".unpacked"  # in submitted/: what came out of zip files
 
 
@@ -41,6 +43,8 @@ def read(data: bytes) -> NotebookNode:
         text = data.decode(json.detect_encoding(data), "replace").lstrip("\ufeff \t\r\n")
         found, _ = json.JSONDecoder(strict=False).raw_decode(text)
         sheets = found["worksheets"] if "worksheets" in found else [found]  # before version 4
+        if (count := sum(len(sheet["cells"]) for sheet in sheets)) > CELLS:
+            raise ValueError(f"{count} cells are more than {CELLS}")
         cells = [_cell(cell) for sheet in sheets for cell in sheet["cells"]]
     except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
         said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
@@ -145,12 +149,14 @@ def fingerprint(contents: dict[str, bytes]) -> str:
     return found.hexdigest()
 
 
-def put(contents: dict[str, bytes], folder: Path) -> None:
-    """Write what was handed in into a folder."""
+def put(contents: dict[str, bytes], folder: Path, notebook: str) -> None:
+    """Write what was handed in into a folder, but for what is, or lies where, the notebook comes:
+    to unpack an archive can make a folder of that name."""
     for name, data in contents.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        if name.split("/")[0] != notebook:
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
 
 
 def choose(
@@ -164,7 +170,7 @@ def choose(
         try:
             notebook = read(data)
         except Unreadable as error:
-            problems.append(f"{name} {error}")
+            problems.append(f"{shown(name)} {error}")
             continue
         there = restore(notebook, known)
         answers = sum(
@@ -176,36 +182,46 @@ def choose(
         if there:
             found.append((answers, name == f"{assignment}.ipynb", name, notebook))
         else:
-            problems.append(f"{name} holds no exercise of {assignment}")
+            problems.append(f"{shown(name)} holds no exercise of {assignment}")
     if not found:
         raise Unreadable("; ".join(problems) or "there is no notebook in it")
     *_, name, notebook = max(found, key=lambda each: each[:3])
-    others = ", ".join(each[2] for each in found if each[2] != name)
-    return notebook, f"{name} was graded, and not {others}" if others else None
+    others = ", ".join(shown(each[2]) for each in found if each[2] != name)
+    return notebook, f"{shown(name)} was graded, and not {others}" if others else None
+
+
+def shown(name: str) -> str:
+    """A file's name as it can be written anywhere, in a line."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in name)
 
 
 def _notebooks(contents: dict[str, bytes]) -> list[tuple[str, bytes]]:
     """Whatever may be a notebook, in zip files too; all files if none is called so."""
-    found = list(contents.items())
+    found, left = list(contents.items()), NOTEBOOK
     for name, data in contents.items():
         if name.lower().endswith(".zip"):
-            found += _in_zip(name, data)
+            inside = _in_zip(name, data, left)
+            left -= sum(len(data) for _, data in inside)
+            found += inside
     found = [(name, data) for name, data in found if len(data) <= NOTEBOOK]
     return [each for each in found if ".ipynb" in each[0].lower()] or found
 
 
-def _in_zip(name: str, data: bytes) -> list[tuple[str, bytes]]:
+def _in_zip(name: str, data: bytes, left: int) -> list[tuple[str, bytes]]:
+    """The notebooks in a zip file, of which so many bytes are left to be read."""
+    found = []
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            return [
-                (f"{name}/{member.filename}", archive.read(member))
-                for member in archive.infolist()
-                if ".ipynb" in member.filename.lower()
-                and not _is_hidden(Path(member.filename))
-                and member.file_size <= NOTEBOOK
-            ]
+            for member in archive.infolist():
+                path = Path(member.filename)
+                if ".ipynb" not in path.name.lower() or _is_hidden(path):
+                    continue
+                if member.file_size <= left:
+                    found.append((f"{name}/{member.filename}", archive.read(member)))
+                    left -= member.file_size
     except Exception:  # damaged, encrypted, or of a kind that Python cannot read
-        return []
+        pass
+    return found
 
 
 def _is_hidden(path: Path) -> bool:
@@ -251,7 +267,7 @@ def find(course: Path, assignments: dict[str, NotebookNode]) -> tuple[list[Submi
             assignment = path.name if path.name in assignments else None
             for each in sorted(path.glob("*")):
                 if each.is_dir() and each.name in assignments:
-                    found.append(Submission(path.name, each.name, _files(each)))
+                    found.append(Submission(_text(path.name), each.name, _files(each)))
                 elif MOODLE.fullmatch(each.name) or each.suffix.lower() == ".zip":
                     entries.append((each, assignment))
                 elif not _is_hidden(each.relative_to(root)):
@@ -268,7 +284,7 @@ def find(course: Path, assignments: dict[str, NotebookNode]) -> tuple[list[Submi
         if assignment is None:
             astray.append(place / f"{who}_{number}_assignsubmission_file_")
         else:
-            found.append(Submission(student, assignment, files, f"{who}_{number}"))
+            found.append(Submission(_text(student), assignment, files, _text(f"{who}_{number}")))
     once = {(each.student, each.assignment): each for each in found}
     astray += [
         course / "submitted" / each.student / each.assignment
@@ -278,20 +294,30 @@ def find(course: Path, assignments: dict[str, NotebookNode]) -> tuple[list[Submi
     return list(once.values()), astray
 
 
+def _text(name: str) -> str:
+    """A folder's name as text: it may hold bytes that are none, from another system's archive."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 def _files(folder: Path) -> dict[str, Path]:
     paths = (Path(place, name) for place, _, names in os.walk(folder) for name in names)
     return _regular({path.relative_to(folder).as_posix(): path for path in paths})
 
 
 def _regular(files: dict[str, Path]) -> dict[str, Path]:
-    """Without links and pipes, which are not the student's to hand in, nor what is no work."""
-    return {
-        name: path
+    """Without links and pipes, which are not the student's to hand in, nor what is no work; of the
+    rest notebooks and small files first, as long as there is room."""
+    sizes = {
+        name: path.lstat().st_size
         for name, path in files.items()
-        if not _is_hidden(Path(name))
-        and stat.S_ISREG(path.lstat().st_mode)
-        and path.lstat().st_size <= LARGEST
+        if not _is_hidden(Path(name)) and stat.S_ISREG(path.lstat().st_mode)
     }
+    kept, left = {}, LARGEST
+    for name in sorted(sizes, key=lambda name: (".ipynb" not in name.lower(), sizes[name])):
+        left -= sizes[name]
+        if left >= 0:
+            kept[name] = files[name]
+    return kept
 
 
 def _unpack(path: Path, root: Path) -> list[Path]:
@@ -311,14 +337,17 @@ def _unpack(path: Path, root: Path) -> list[Path]:
     return sorted(
         each
         for each in folder.rglob("*")
-        if MOODLE.fullmatch(each.name) and not MOODLE.fullmatch(each.parent.name)
+        if MOODLE.fullmatch(each.name)
+        # A participant may have handed in folders that are named so.
+        and not any(map(MOODLE.fullmatch, each.relative_to(folder).parts[:-1]))
     )
 
 
 def _assignment_of(files: dict[str, Path], assignments: dict[str, NotebookNode]) -> str | None:
     """Which assignment it is: by the exercises in its notebooks, or else by their names."""
     best, most = None, 0.0
-    for name, data in _notebooks({name: path.read_bytes() for name, path in files.items()}):
+    readable = {name: path.read_bytes() for name, path in files.items() if os.access(path, os.R_OK)}
+    for name, data in _notebooks(readable):
         for assignment, given in assignments.items():
             known = handed_out(given).keys()
             try:

@@ -83,11 +83,13 @@ def open_image(path: str | Path) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large, not yet a bomb
             with Image.open(path) as file:
-                file.load()
-                return upright(file)
+                picture = upright(file)
+                flat(picture.copy())  # reads it, and says what is wrong with its values
+                return picture
     # Pillow's readers, and libraries behind them, raise whatever odd bytes lead them to.
     except Exception as error:
-        raise ValueError(f"{path} is not a picture, or damaged, or huge: {error}") from error
+        words = "is not a picture, or damaged, or huge. Another program may save it as PNG"
+        raise ValueError(f"{path} {words}. ({error})") from error
 
 
 def crops(pictures: list[Tensor], size: int, batch: int, prepare, repeats: int = 1) -> DataLoader:

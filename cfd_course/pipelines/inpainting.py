@@ -327,11 +327,8 @@ def _as_mask(mask, pictures: Tensor) -> Tensor:
     if isinstance(mask, Image.Image):
         height, width = pictures.shape[2:]
         mask = flat(upright(mask), "black").convert("L")
-        if mask.size != (width, height):
-            raise ValueError(
-                f"mask should be as large as the photo, {width}x{height} pixels, but "
-                f"{mask.width}x{mask.height} came."
-            )
+        wanted, came = f"photo, {width}x{height} pixels", f"{mask.width}x{mask.height}"
+        expect.that(mask.size == (width, height), "mask", f"be as large as the {wanted}", came)
         if 0 < mask.getextrema()[1] < 128:
             raise ValueError(
                 "mask should be white, 255, in the hole, but the brightest pixel of the one that "

@@ -12,7 +12,7 @@ from .. import expect
 from ..conditions import Condition
 from ..datasets.photos import crops, photos
 from ..guidance import Tiled, guide
-from ..pictures import as_tensor, flat, is_deep, upright
+from ..pictures import CUT, FURTHER, as_tensor, flat, is_deep, upright
 from ..sampling import dpm_solver, last, timesteps
 from ..schedule import NoiseSchedule
 from ..unet import ask
@@ -102,8 +102,8 @@ def as_pictures(photo, channels: int = 3) -> Tensor:
         photo = upright(photo)
         if is_deep(photo):
             photo = flat(photo)
-        if photo.mode == "La":  # which Pillow converts to nothing else
-            photo = photo.convert("LA")
+        # Pillow converts La to nothing else, and palettes with a warning.
+        photo = photo.convert({"La": "LA", "P": "RGBA"}.get(photo.mode, photo.mode))
         return as_tensor(photo.convert("L" if channels == 1 else "RGB"))
     expect.tensor("photo", photo, ("B", channels, "H", "W"))
     if photo.numel() == 0 or not bool((photo.abs() <= 1).all()):
@@ -115,20 +115,25 @@ def as_pictures(photo, channels: int = 3) -> Tensor:
 
 
 def finished(picture: Image.Image, photo: Image.Image) -> Image.Image:
-    """The picture with the photo's colour profile; and a warning of what it no longer carries."""
-    lost = []
-    if picture.mode == photo.mode or picture.mode in ("RGBA", "LA"):
-        picture.info = {k: v for k, v in photo.info.items() if k == "icc_profile"}
-    elif "icc_profile" in photo.info and photo.mode not in ("1", "P"):
-        lost.append("colour profile")
-    if is_deep(photo) and not is_deep(picture):
-        lost.append("bits beyond 8")
-    if photo.mode in ("CMYK", "YCbCr", "LAB", "HSV") and picture.mode != photo.mode:
-        lost.append(f"mode {photo.mode} (it is {picture.mode} now)")
-    if {"exif", "xmp", "XML:com.adobe.xmp", "comment", "photoshop"} & photo.info.keys():
-        lost.append("metadata")
-    if getattr(photo, "n_frames", 1) > 1:
-        lost.append("further pictures")
+    """The picture with the photo's resolution and, where it fits, its colour profile; and a warning
+    of what it no longer carries."""
+    info = photo.info
+    same = picture.mode in (photo.mode, "RGBA", "LA") or photo.mode in ("1", "P")
+    kept = ("dpi", "icc_profile") if same else ("dpi",)
+    picture.info = {key: value for key, value in info.items() if key in kept}
+    texts = {key for key, value in info.items() if isinstance(value, (str, bytes, dict))}
+    texts -= {"icc_profile", "transparency", "compression", "version", "mp"}
+    texts |= {270, 271, 272, 315, 33432, 33723, 34665} & {*getattr(photo, "tag_v2", ())}  # of TIFF
+    known = photo.mode == picture.mode or photo.mode not in ("CMYK", "YCbCr", "LAB", "HSV")
+    parts = {
+        "colour profile": "icc_profile" in info and not same,
+        CUT: CUT in info or (is_deep(photo) and not is_deep(picture)),
+        f"mode {photo.mode} (it is {picture.mode} now)": not known,
+        "metadata": texts,
+        "gamma": "gamma" in info,
+        FURTHER: info.get(FURTHER, False),
+    }
+    lost = [name for name, is_lost in parts.items() if is_lost]
     if lost:
         warnings.warn(f"not kept of the photo: its {', its '.join(lost)}.", stacklevel=3)
     return picture

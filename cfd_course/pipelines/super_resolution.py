@@ -148,11 +148,8 @@ class Scaler:
 
     def _image(self, photo: Image.Image, *settings) -> Image.Image:
         """In greyscale if it came without colours, and with its transparency, made as large."""
-        if is_deep(photo):
-            raise ValueError(
-                f"photo should have 8 bits a colour, but one of mode {photo.mode!r} came. "
-                "datasets.photos.open_photo converts it."
-            )
+        came, advice = f"one of mode {photo.mode!r}", "datasets.photos.open_photo converts it."
+        expect.that(not is_deep(photo), "photo", "have 8 bits a colour", came, advice)
         large = as_image(self.enlarge(as_pictures(photo), *settings)[0])
         if photo.mode in ("1", "L", "LA", "La"):
             large = large.convert("L")
