@@ -7,14 +7,23 @@ whatever process it comes: it runs the reference and the known mistakes, never t
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from . import questions
-from .comparing import bare, described, difference, distance, for_arguments, other_dtypes
+from .comparing import (
+    Difference,
+    Other,
+    bare,
+    described,
+    difference,
+    distance,
+    for_arguments,
+    other_dtypes,
+)
 from .observing import (
     argument_names,
     fresh,
@@ -90,7 +99,8 @@ class Exercise:
     def outcomes(self, answer) -> list[dict]:
         """What the answer does in each case, as plain data: what `observed` returns; the
         "gradients", where something can learn; the same "again" with other random numbers; and for
-        the first case the results of "probes". Where it stops, an "error" in words in place of all
+        the first case the results of "probes", and where a function comes back what that does when
+        another was made "meanwhile". Where it stops, an "error" in words in place of all
         that, and the error itself ("stops"); the last one, where it was refused or too slow."""
         if not callable(answer):
             return [_error(f"The check needs your function itself, but {described(answer)} came.")]
@@ -134,6 +144,8 @@ class Exercise:
         drawn = any(isinstance(each, torch.Generator) for each in arguments)
         if probed or drawn or found["random"] != untouched:
             found["again"] = self._run(function, case, observed, questions.reseeded, 1, closed)
+        if probed and isinstance(found.get("raw"), Other) and len(self.cases) > 1:  # a function
+            found["meanwhile"] = self._run(function, case, self._interrupted, closed=closed)
         found["probes"] = {}
         for name, change in trials.items():
             try:
@@ -164,6 +176,10 @@ class Exercise:
                 with time_limit(SECONDS), closed_book(self.reference, self.forbids):
                     return look(function, arguments, names, self.observe)
 
+    def _interrupted(self, function, arguments, names, observe):
+        """The result, where the function was called for the next case before it was looked at."""
+        return observed(function, arguments, names, observe, fresh(self.cases[1]()))["result"]
+
     # --- what is said of it ---
 
     def verdict(self, outcomes: list[dict]) -> str | None:
@@ -180,7 +196,7 @@ class Exercise:
             return "It returns None so far: write its body, and return the result."
         rights = [self._right(number) for number in range(len(self.cases))]
         pairs = list(zip(outcomes, rights, strict=True))
-        differences = [difference(a["result"], b["result"]) for a, b in pairs]
+        differences = [_apart(*pair) for pair in pairs]
         wrong = [number for number, each in enumerate(differences) if each is not None]
         if not wrong:
             flaws = (self._flaw(*pair, case) for pair, case in zip(pairs, self.cases, strict=True))
@@ -277,6 +293,12 @@ class Exercise:
                     f"The result is right, but your function changes its argument {name} in "
                     "place: whoever called it still needs that. Make a new tensor instead."
                 )
+        if difference(outcome.get("meanwhile", outcome["result"]), outcome["result"]) is not None:
+            return (
+                "The result is right, but only until your function is called once more: the "
+                "function that it returned then does something else. Each must keep what it was "
+                "made of."
+            )
         lost = _lost(outcome, right)
         if lost is not None:
             return f"The result is right, but {lost}"
@@ -305,7 +327,8 @@ class Exercise:
             again = found.get("again", found)
             return difference(again.get("raw", again["result"]), raw) is None
 
-        if all(same(outcome) and not same(right) for outcome, right in pairs):
+        random = [outcome for outcome, right in pairs if not same(right)]
+        if random and all(map(same, random)):
             return (
                 "It draws the same random numbers whatever the seed: one of its own is set in it."
             )
@@ -342,6 +365,17 @@ class Exercise:
         except Exception as error:
             return _stop(error)
         return None
+
+
+def _apart(outcome, right):
+    """How the result differs from the right one; where nothing could be observed of it, how what
+    came back does."""
+    seen = [found["result"] for found in (outcome, right)]
+    if "raw" in right and isinstance(seen[1], Mapping) and not isinstance(seen[0], Mapping):
+        came, wanted = (found["raw"] for found in (outcome, right))
+        words = f"{described(came)} came back, but {described(wanted)} was expected"
+        return difference(came, wanted) or Difference(words, math.inf)
+    return difference(*seen)
 
 
 def _lost(outcome, right) -> str | None:

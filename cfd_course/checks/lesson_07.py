@@ -208,6 +208,7 @@ precision_recall = Exercise(
         lambda: (*_crowds(2, 60, 80, seed=3), 3),
         lambda: (*_crowds(3, 70, 60, seed=4, shift=1.5), 1),
         lambda: (*_crowds(2, 80, 60, seed=5, width=0.5), 5),
+        lambda: (*_crowds(3, 150, 120, seed=6, shift=1.0), 4),
     ],
     mistakes=[
         (
@@ -302,7 +303,7 @@ interval_scale = Exercise(
         lambda: (5.5, 100, 300),
         lambda: (0.5, 600, 900),
         lambda: (-1.5, 1, 40),
-        lambda: (7.25, 990, 1000),
+        lambda: (20.25, 990, 1000),
     ],
     observe=_values,
     mistakes=[

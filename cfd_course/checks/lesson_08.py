@@ -322,12 +322,19 @@ def _always_five(pictures, low, rounds=5):
     return _back_project(pictures, low, 5)
 
 
+def _nearly_right():
+    """Pictures that agree with the small ones but for a little."""
+    pictures = _random(2, 1, 16, 12, seed=13)
+    return pictures, shrink(pictures) + 0.02 * _random(2, 1, 4, 3, seed=14), 4
+
+
 back_project = Exercise(
     reference=_back_project,
     cases=[
         lambda: (_random(2, 3, 16, 24, seed=7), _random(2, 3, 4, 6, seed=8), 5),
         lambda: (_random(1, 1, 16, 16, seed=9), _random(1, 1, 4, 4, seed=10), 2),
         lambda: (_random(1, 3, 16, 16, seed=11), _random(1, 3, 4, 4, seed=12), 0),
+        _nearly_right,
     ],
     mistakes=[
         (

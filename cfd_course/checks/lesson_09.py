@@ -120,6 +120,7 @@ def _told(arguments, result):
     return {
         "image": result.image,
         "the condition is present": bool(result.present.all()),
+        "it holds an image alone": result.tokens is None and result.mask is None,
         "the pictures are as they came": torch.equal(pictures, _pictures(2, *pictures.shape)),
     }
 
@@ -143,7 +144,8 @@ masked = Exercise(
     reference=masked,
     cases=[
         lambda: (_pictures(2, 2, 3, 6, 8), _mask()),
-        lambda: (_pictures(2, 3, 1, 6, 8), _mask(3)),
+        # In the last picture nothing is missing.
+        lambda: (_pictures(2, 3, 1, 6, 8), torch.cat([_mask(), torch.zeros_like(_mask(1))])),
     ],
     mistakes=[
         (
@@ -235,10 +237,10 @@ _SIDE = 128  # so many pixels that a mean and a standard deviation are known to 
 class _Denoiser(nn.Module):
     """Says something that depends on everything, and counts how often it is asked."""
 
-    asked = 0
+    asked, seen = 0, None
 
     def forward(self, x_t, t):
-        self.asked += 1
+        self.asked, self.seen = self.asked + 1, x_t.clone()
         return 0.5 * x_t + 0.5 - t / 1000
 
 
@@ -259,8 +261,8 @@ def _step_seen(arguments, result):
     matter in which order the random numbers were drawn."""
     if result is None:
         return None
-    denoise, schedule, _, t, s, _, mask, generator = arguments
-    expect.tensor("the result", result, tuple(arguments[2].shape))
+    denoise, schedule, x_t, t, s, _, mask, generator = arguments
+    expect.tensor("the result", result, tuple(x_t.shape))
     fresh = torch.Generator().manual_seed(generator.initial_seed())
     # Counted from where the right values lie, so that these lie in the middle of a step.
     middles = _step_expected(schedule, t, s)
@@ -274,10 +276,15 @@ def _step_seen(arguments, result):
                 name = f"the {what} {place}, picture {index}"
                 middle = middles[name]
                 seen[name] = middle + 0.04 * round((float(value) - middle) / 0.04)
+                if what != "mean":
+                    seen[name] = max(seen[name], 0.0)
     return {
         **seen,
         **_facts_of_noise(result),
         "the denoiser is asked once": denoise.asked == 1,
+        "the denoiser is asked about x_t": denoise.seen is not None
+        and denoise.seen.shape == x_t.shape
+        and torch.equal(denoise.seen, _step_case(t, s, schedule)()[2]),
         "the generator was used": not torch.equal(fresh.get_state(), generator.get_state()),
     }
 
@@ -369,6 +376,7 @@ repaint_step = Exercise(
         _step_case(400, 300),
         _step_case(20, 0),
         _step_case(9, 6, NoiseSchedule.linear(10, 0.05, 0.6)),
+        _step_case(3, 1, NoiseSchedule.linear(10, 0.05, 0.6)),
     ],
     mistakes=[
         (

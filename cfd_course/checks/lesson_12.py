@@ -67,13 +67,16 @@ def _gradients(arguments, gradient):
         return None
     _function(gradient, "gradient")
     classifier, labels = arguments
-    seen = {}
+    seen, weights = {}, list(classifier.parameters())
+    for each in weights:  # what a training under way has gathered
+        each.grad = torch.ones_like(each)
     for t in (400, 9):
         x_t = _random(t, len(labels), *classifier.shape)
         kept = x_t.clone()
         try:
             with torch.no_grad():
                 seen[f"gradient at t = {t}"] = gradient(x_t, t)
+                recorded = torch.is_grad_enabled()
         except RuntimeError as error:
             if "scalar outputs" in str(error):
                 raise NotYet(NOT_ONE_NUMBER) from None
@@ -85,8 +88,10 @@ def _gradients(arguments, gradient):
                 raise NotYet(NOTHING_TO_FOLLOW) from None
             raise NotYet(NOT_RECORDED) from None
         seen["x_t is left as it came"] = torch.equal(x_t, kept) and not x_t.requires_grad
-    learned = [each for each in classifier.parameters() if each.grad is not None]
-    seen["the classifier's own gradients are left alone"] = not learned
+        seen["the sampler's no_grad() still holds afterwards"] = not recorded
+    seen["the classifier's own gradients are left alone"] = all(
+        each.grad is not None and bool((each.grad == 1).all()) for each in weights
+    )
     return seen
 
 
@@ -271,9 +276,9 @@ classifier_gradient = Exercise(
         ),
         (
             _backward,
-            "The gradient is right, but backward() also fills the gradients of the classifier's "
-            "own weights, and leaves them there for its next training step. "
-            "torch.autograd.grad takes the one that you want.",
+            "The gradient is right, but the classifier's own gradients are no longer what they "
+            "were: backward() fills those of all its weights as well, in the middle of a training, "
+            "say. torch.autograd.grad takes the one that you want.",
         ),
         (
             _no_gradient,

@@ -89,13 +89,16 @@ def contents(value):
     return {str(k): plain(v) for k, v in parts.items() if isinstance(v, Tensor)}
 
 
-def observed(function, arguments, names: list[str], observe=None) -> dict:
+def observed(function, arguments, names: list[str], observe=None, meanwhile=None) -> dict:
     """Call the function. Returns its "result"; what it gave back before `observe` looked at it, if
     that is something else ("raw"); the arguments that it "changed"; the "state" that it left;
-    "random", a fingerprint of each source of random numbers; and its "calls" of them."""
+    "random", a fingerprint of each source of random numbers; and its "calls" of them. meanwhile:
+    arguments with which it is called once more, before what came back is looked at."""
     before = [contents(each) for each in arguments]
     with _listening(names, arguments) as (heard, calls):
         result = raw = function(*heard)
+        if meanwhile is not None:
+            function(*meanwhile)
         if observe is not None:
             result = observe(arguments, result)
     changed = [

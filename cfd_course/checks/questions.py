@@ -72,6 +72,8 @@ def _other(value):
         return 1.25 * value + 0.1
     if isinstance(value, list) and value and all(isinstance(each, Tensor) for each in value):
         return [_other(each) for each in value]
+    if isinstance(value, list) and value and all(isinstance(each, str) for each in value):
+        return value[1:] + value[:1]
     if isinstance(value, NoiseSchedule):
         return NoiseSchedule(0.9 * value.betas[1:])
     if isinstance(value, nn.Module):
@@ -135,10 +137,43 @@ def probes(names: list[str], arguments) -> dict[str, Callable[[list], list]]:
     for path in _paths(arguments):  # a second one, for what is rounded may not feel the first
         if as_numbers(_get(arguments, path)) is not None:
             found[f"far other {_name(names, path)}"] = _changing(path, _halved)
+    if any(_floats(_get(arguments, path)) for path in _paths(arguments)):
+        found["twice as large"] = _twice_as_large
+    for one, two in _pairs(arguments):
+        first, second = _name(names, one), _name(names, two)
+        found[f"{first} and {second} exchanged"] = _exchanging(one, two)
+        found[f"{second} is {first}"] = _equating(one, two)
     if any(_rows(_get(arguments, path)) > 1 for path in _paths(arguments)):
         found["other last example"] = _change_last_example
         found["other first example"] = _change_first_example
     return found
+
+
+def _floats(value) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point() and value.ndim > 0
+
+
+def _twice_as_large(arguments) -> list:
+    for path in _paths(arguments):
+        value = _get(arguments, path)
+        if _floats(value):
+            larger = (2 * value.detach()).requires_grad_(value.requires_grad)
+            arguments = _put(arguments, path, larger)
+    return arguments
+
+
+def _pairs(arguments) -> list[tuple[Path, Path]]:
+    """Arguments that could stand in each other's place, the first three pairs of them."""
+    paths = [path for path in _paths(arguments) if _floats(_get(arguments, path))]
+    return [
+        (one, two)
+        for one, two in itertools.combinations(paths, 2)
+        if _get(arguments, one).shape[1:] == _get(arguments, two).shape[1:]
+    ][:3]
+
+
+def _equating(one: Path, two: Path) -> Callable:
+    return lambda arguments: _put(arguments, two, _get(arguments, one).clone())
 
 
 def reseeded(arguments) -> list:
@@ -335,13 +370,25 @@ def said_of(
     """Whatever can be said of a wrong answer, most telling first; None if nothing can.
     rerun(function, change, number): its result in a case, with something done to the arguments."""
     trials = _Trials(cases, rerun, reference, time.thread_time() + SECONDS)
-    related = _relation(names, cases, trials, reference) or _weights(names, cases)
-    related = related or _two_mistakes(names, cases, trials, mistakes)
-    said = [_own_random_numbers(cases), related, *_about_arguments(names, cases)]
-    said += [_one_example_changes_another(cases)]
+    related = _asked(_relation, names, cases, trials, reference)
+    related = related or _asked(_weights, names, cases)
+    related = related or _asked(_two_mistakes, names, cases, trials, mistakes)
+    said = [_asked(_own_random_numbers, cases), related]
+    said += _asked(_about_arguments, names, cases) or []
+    said += [_asked(_one_example_changes_another, cases)]
     if related is None:
-        said += [_calls(cases), _which_are_right(cases), _where(names, cases)]
+        said += [_asked(_calls, cases), _asked(_which_are_right, cases)]
+        said += [_asked(_laws, names, cases), _asked(_where, names, cases)]
+        said += [_asked(_always, cases)]
     return " ".join([each for each in said if each is not None][:3]) or None
+
+
+def _asked(question: Callable, *about):
+    """What a question finds; None where it cannot be asked of such a result."""
+    try:
+        return question(*about)
+    except Exception:
+        return None
 
 
 def _same(a, b) -> bool:
@@ -535,6 +582,8 @@ def _limited(pairs) -> str | None:
         return None
     for words, end, far in (("more", torch.amax, 1), ("less", torch.amin, -1)):
         limit = max(far * float(end(got)) for got, _ in pairs) * far
+        if all(bool((got == limit).all()) for got, _ in pairs):
+            continue  # always the same: that is more than a limit
         cut = [w.clamp(max=limit) if far > 0 else w.clamp(min=limit) for _, w in pairs]
         beyond = sum(int((far * (w - limit) > 0).sum()) for _, w in pairs)
         # One value that is too small could be anything.
@@ -650,8 +699,7 @@ def _made_of(names, cases, pairs, base, said: str, simple: bool = False) -> Iter
         moved = any(
             not _agree(*two) for p in parts for two in zip(guesses[p], base[p], strict=True)
         )
-        # Zeros come of too much to say of what.
-        moved &= any(bool(each.any()) for part in parts for each in guesses[part])
+        moved &= _telling([each for part in parts for each in guesses[part]])
         if moved and all(_explains(pairs[part], guesses[part]) for part in parts):
             yield words.format(said)
     factors = [_factors(pairs[part], base[part]) for part in parts]
@@ -679,6 +727,12 @@ def _made_of(names, cases, pairs, base, said: str, simple: bool = False) -> Iter
         return
     yield from _with_an_argument(names, cases, pairs[part], said)
     yield from _moved(pairs[part], said)
+
+
+def _telling(guesses: list[Tensor]) -> bool:
+    """Not nothing but 0, 1 or -1: those come of too much to say of what."""
+    one = next((float(each.flatten()[0]) for each in guesses if each.numel()), 0.0)
+    return abs(one) not in (0, 1) or any(bool((each != one).any()) for each in guesses)
 
 
 def _factors(pairs, base) -> list[float] | None:
@@ -886,18 +940,108 @@ def _fitted(columns: Tensor, row: Tensor) -> Tensor | None:
 
 
 def _which_are_right(cases) -> str | None:
-    numbers = _Numbers(cases)
-    wrong = numbers.wrong()
-    right = [part for part in numbers.parts if part not in wrong]
-    if not right or not wrong or len(right) > 3:
+    fine = {}
+    for case in cases:
+        got, wanted = leaves(case.got), leaves(case.wanted)
+        if got.keys() != wanted.keys():
+            return None
+        for part, value in wanted.items():
+            if as_numbers(value) is not None:
+                fine[part] = fine.get(part, True) and _same(got[part], value)
+    right = [part for part, is_right in fine.items() if is_right]
+    if not 0 < len(right) < 4 or len(right) == len(fine) or len(fine) > 6:
         return None
     return f"{' and '.join(right)} {'is' if len(right) == 1 else 'are'} right."
+
+
+def _laws(names, cases) -> str | None:
+    """What is true of the right result and not of what came: what it adds up to, what becomes of
+    it where all tensors are twice as large, two are exchanged, or two the same."""
+    numbers = _Numbers(cases)
+    for part in numbers.wrong() if not numbers.together else []:
+        pairs, what = numbers.pairs(part), f"In {part} the" if len(numbers.parts) > 1 else "The"
+        for dim in range(min((wanted.ndim for _, wanted in pairs), default=0)):
+            sums = [(_sum(got, dim), _sum(wanted, dim)) for got, wanted in pairs]
+            if all(b == 1 for _, b in sums) and not all(a == 1 for a, _ in sums):
+                return f"{what} right values add up to 1 along dimension {dim}, and these do not."
+        for case, (got, wanted) in zip(cases, pairs, strict=True):
+            if _agree(got, wanted):
+                continue
+            told = [
+                words
+                for probe in case.got_probes.keys() & case.wanted_probes.keys()
+                if (words := _law(names, case, probe, part, got, wanted)) is not None
+            ]
+            if told:
+                return f"{what} {min(told)}."
+    return None
+
+
+def _sum(x: Tensor, dim: int) -> float | None:
+    """What it adds up to along a dimension, if that is the same everywhere."""
+    if dim >= x.ndim or x.shape[dim] < 2:
+        return None
+    total = x.sum(dim)
+    one = round(float(total.mean()), 3)
+    return one if bool(torch.isclose(total, torch.full_like(total, one), atol=2e-4).all()) else None
+
+
+def _law(names, case, probe: str, part: str, got: Tensor, wanted: Tensor) -> str | None:
+    other, right = (
+        _numeric(each[probe]).get(part) for each in (case.got_probes, case.wanted_probes)
+    )
+    if other is None or right is None:
+        return None
+    if probe == "twice as large":
+        grown, rightly = _growth(got, other), _growth(wanted, right)
+        if rightly is None or grown is None or math.isclose(grown, rightly, rel_tol=0.01):
+            return None
+        tensors = [
+            _name(names, p) for p in _paths(case.arguments) if _floats(_get(case.arguments, p))
+        ]
+        return (
+            f"right result becomes {rightly:.4g} times as large where {' and '.join(tensors)} "
+            f"{'are' if len(tensors) > 1 else 'is'} twice as large, and this one {grown:.4g} times"
+        )
+    if probe.endswith("exchanged") and _agree(wanted, right) and not _agree(got, other):
+        return f"right result is the same with {probe}, and this one is not"
+    if " is " in probe and _size(right) < 1e-4 * _size(wanted) and _size(other) > 0.01 * _size(got):
+        same = probe.replace(" is ", " is the same as ")
+        return f"right result is 0 where {same}, and this one is not"
+    return None
+
+
+def _growth(small: Tensor, large: Tensor) -> float | None:
+    """How many times as large, if that is the same for all values."""
+    if small.shape != large.shape or not small.numel() or not bool(small.any()):
+        return None
+    flat = int(small.abs().nan_to_num(posinf=0.0).argmax())
+    times = float(large.flatten()[flat] / small.flatten()[flat])
+    return (
+        times
+        if math.isfinite(times) and _size(large - times * small) < 1e-4 * _size(large)
+        else None
+    )
+
+
+def _always(cases) -> str | None:
+    """Whether all that comes back is one number."""
+    numbers = _Numbers(cases)
+    for part in numbers.wrong()[:1]:
+        got, wanted = (
+            torch.cat([each.flatten() for each in side])
+            for side in zip(*numbers.pairs(part), strict=True)
+        )
+        if got.numel() > 2 and got.unique().numel() == 1 < wanted.unique().numel():
+            what = f"Of {part}: every" if part and len(numbers.parts) > 1 else "Every"
+            return f"{what} number that comes back is {float(got[0]):.4g}."
+    return None
 
 
 def _where(names, cases) -> str | None:
     """In which examples, or where in a mask, the wrong values lie."""
     numbers = _Numbers(cases)
-    for part in numbers.wrong()[:1]:
+    for part in numbers.wrong()[:1] if not numbers.together else []:
         pairs = numbers.pairs(part)
         if (broken := _broken_where(names, cases, pairs)) is not None:
             return broken
@@ -924,10 +1068,12 @@ def _where(names, cases) -> str | None:
         rows = [each.flatten(1).any(1) if each.ndim > 1 else each for each in wrong]
         if (when := _when(names, cases, rows)) is not None:
             return when
-        if all(len(r) > 1 and not bool(r[0]) and bool(r[1:].all()) for r in rows):
-            return "It is right in the first row, and wrong in all others."
-        if all(len(r) > 1 and bool(r[-1]) and not bool(r[:-1].any()) for r in rows):
-            return "Only the last row is wrong."
+        row = "row" if pairs[0][1].ndim > 1 else "entry"
+        least = 1 if row == "row" else 2  # of two single numbers it was said which is right
+        if all(len(r) > least and not bool(r[0]) and bool(r[1:].all()) for r in rows):
+            return f"It is right in the first {row}, and wrong in all others."
+        if all(len(r) > least and bool(r[-1]) and not bool(r[:-1].any()) for r in rows):
+            return f"Only the last {row} is wrong."
         if (places := _places(wrong)) is not None:
             return places
     return None
@@ -958,7 +1104,7 @@ def _places(wrong: list[Tensor]) -> str | None:
     wrong = [each for each in wrong if bool(each.any())]
     dims = min((each.ndim for each in wrong), default=0)
     for dim in [*range(1, dims), 0][:dims]:
-        at = [each.movedim(dim, 0).flatten(1).any(1) for each in wrong]
+        at = [each.movedim(dim, 0).reshape(each.shape[dim], -1).any(1) for each in wrong]
         if all(0 < int(each.sum()) < len(each) for each in at):
             some = ", ".join(map(str, (~at[0]).nonzero()[:6, 0].tolist()))
             more = ", ..." if int((~at[0]).sum()) > 6 else ""

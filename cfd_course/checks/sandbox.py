@@ -181,8 +181,9 @@ def closed_book(reference, forbidden: tuple[Callable, ...] = ()):
     Every call is looked at, by the code that runs: so it matters neither under which name a piece
     is called, nor how it is wrapped, nor whether a file of the package was loaded once more.
     """
-    codes = {piece.__code__ for piece in pieces(reference)}
-    wrappers = {code for each in _versions(reference) for code in _wrappers(each)}
+    versions = _versions(reference)
+    codes = {inspect.unwrap(each).__code__ for each in versions}
+    wrappers = {code for each in versions for code in _wrappers(each)}
     names = {code.co_name for code in codes}
     banned = {each.__code__: each for each in forbidden if hasattr(each, "__code__")}
     refused = []
