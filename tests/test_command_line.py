@@ -156,7 +156,7 @@ def test_draw_draws_an_emoji_in_a_hand(run, model, tmp_path):
     with Image.open(tmp_path / "out.png") as picture:
         assert picture.size == (256, 256)
     done = run("draw", "a cute puppy", "out.png", "--hand", "picasso", "--model", file)
-    assert done.exit_code == 1 and "hand should be one of noto" in " ".join(done.output.split())
+    assert done.exit_code == 1 and "hand should be one of 'noto'" in " ".join(done.output.split())
 
 
 def test_draw_knows_every_shipped_network_that_draws(run):

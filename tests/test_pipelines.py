@@ -1050,7 +1050,7 @@ def test_emoji_are_drawn_from_words_and_hand(emoji_artist):
     assert torch.equal(draw("❤️"), draw("red heart"))
     both = draw(["a red heart", "a fox"], hand=["noto", "fluent"])
     torch.testing.assert_close(both[:1], draw("a red heart", hand="noto"), atol=1e-4, rtol=0)
-    with pytest.raises(ValueError, match="hand should be one of noto, blob, .*'picasso'"):
+    with pytest.raises(ValueError, match="hand should be one of 'noto', 'blob', .*'picasso'"):
         draw("a fox", hand="picasso")
 
 

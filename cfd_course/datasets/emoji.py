@@ -46,7 +46,7 @@ def emoji(split: str = "train", size: int = SIZE) -> Emoji:
     tones and the tone on other people. A held-out picture's own variants in skin tones are in no
     split.
     """
-    expect.that(split in SPLITS, "split", f"be one of {', '.join(SPLITS)}", expect.describe(split))
+    expect.choice("split", split, SPLITS)
     expect.that(size in (8, 16, 32, 64), "size", "be 8, 16, 32 or 64", expect.describe(size))
     rows = [row for row, its in enumerate(_splits()) if its == split]
     names, hands = zip(*(_drawn()[row] for row in rows), strict=True)

@@ -59,10 +59,7 @@ def emoji_condition(captions: Sequence[str], hand: str | Sequence[str] = HANDS[0
     number stands before the words. An emoji in a caption stands for its name."""
     check_captions(captions)
     hands = [hand] * len(captions) if isinstance(hand, str) else hand
-    for each in hands:
-        wanted = f"be one of {', '.join(HANDS)}"
-        expect.that(each in HANDS, "hand", wanted, expect.describe(each))
-    return told(captions, hands)
+    return told(captions, [expect.choice("hand", each, HANDS) for each in hands])
 
 
 def told(captions: Sequence[str], hands: Sequence[str | None]) -> Condition:
