@@ -169,10 +169,14 @@ def noisy_condition(low, level, noise):
     return with_level(low + level[:, None, None, None] * noise, level).image
 
 
-def _small_case(seed: int, *shape: int):
+def _small_case(seed: int, *shape: int, ends: bool = False):
+    """ends: two of the levels are none and NOISIEST."""
+
     def arguments():
         low = (0.7 * _random(seed, *shape)).clamp(-1, 1)
         level = NOISIEST * torch.rand(shape[0], generator=torch.Generator().manual_seed(seed))
+        if ends:
+            level[0], level[1] = 0, NOISIEST
         return low, level, _random(seed + 1, *shape)
 
     return arguments
@@ -219,7 +223,7 @@ noisy_condition = Exercise(
     cases=[
         _small_case(0, 4, 3, 6, 5),
         _small_case(10, 2, 3, 8, 8),
-        _small_case(20, 3, 1, 4, 7),
+        _small_case(20, 3, 1, 4, 7, ends=True),
         _small_case(30, 1, 2, 3, 3),
     ],
     mistakes=[
@@ -349,11 +353,15 @@ def pooled(tokens, mask):
 
 
 def _tokens_case(seed: int, lengths: list[int], longest: int, channels: int):
-    """Texts of different lengths, with something in the padding."""
+    """Texts of different lengths, with something in the padding; of one of two lots, the tokens
+    that count need not come first, and all of them can learn."""
 
     def arguments():
         tokens = _random(seed, len(lengths), longest, channels) + 0.5
         mask = torch.arange(longest) < torch.tensor(lengths)[:, None]
+        if seed % 20:
+            mask = mask[:, torch.arange(longest).roll(1)]
+            tokens.requires_grad_()
         return tokens, mask
 
     return arguments

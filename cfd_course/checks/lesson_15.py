@@ -55,7 +55,7 @@ contrastive_loss = Exercise(
     reference=two_towers.contrastive_loss,
     cases=[
         _pairs(0, 5, 8, 0.2),
-        _pairs(10, 3, 16, 0.07),
+        _pairs(10, 3, 16, 0.02),
         _pairs(20, 8, 4, 1.0),
         _pairs(30, 2, 6, 0.5),
     ],
