@@ -20,6 +20,15 @@ from cfd_course import (
     train,
 )
 from cfd_course.datasets import batches
+from cfd_course.guidance import (
+    classifier_gradient,
+    guide_by_classifier,
+    guide_from,
+    guide_guess,
+    in_interval,
+    projected,
+    rescaled,
+)
 from cfd_course.metrics import (
     distortion,
     fine_power,
@@ -210,6 +219,63 @@ def test_a_pipeline_whose_network_was_moved(kind):
         writer.network.to(kind)
         drawn = writer.draw([3, 1], steps=2)
         assert drawn.device.type == "cpu" and torch.equal(drawn, expected)
+
+
+PICTURES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+SHIPPED = {
+    "emoji-prior": lambda artist: artist.draw(
+        nn.functional.normalize(randn(2, 64), dim=1), steps=2
+    ),
+    "emoji-decoder": lambda artist: artist.draw(randn(2, 64), steps=2),
+    "emoji-towers": lambda towers: [towers.of_pictures(PICTURES), towers.of_texts(["a cat"])],
+    "emoji-autoencoder": lambda codec: [
+        *codec.posterior(PICTURES),
+        codec.decode(codec.encode(PICTURES)),
+    ],
+    "emoji-judge": lambda judge: [*judge(PICTURES), judge.features(PICTURES)],
+    "digit-judge": lambda judge: judge(randn(2, 1, 28, 28)),
+    "digit-classifier": lambda classifier: classifier_gradient(classifier, torch.tensor([1, 2]))(
+        randn(2, 1, 28, 28), 300
+    ),
+    "digits-flow": lambda artist: artist.draw([3, 1], steps=2),
+    "digits-shortcut": lambda artist: artist.draw([3, 1], steps=2),
+    "emoji-latents": lambda artist: artist.draw(["noto", "blob"], steps=2),
+}
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_what_is_shipped_answers_where_it_is_asked(name):
+    """Wherever its network was moved."""
+    shipped = load(name)
+    expected = SHIPPED[name](shipped)
+    with lent("mps"):
+        (shipped if isinstance(shipped, nn.Module) else shipped.network).to("mps")
+        found = SHIPPED[name](shipped)
+        if torch.is_tensor(found):
+            found, expected = [found], [expected]
+        for each, wanted in zip(found, expected, strict=True):
+            assert each.device.type == "cpu" and torch.equal(each, wanted)
+
+
+@KINDS
+def test_two_denoisers_are_combined_where_the_noise_is(kind):
+    def weak(x_t, t):
+        return 0.9 * x_t
+
+    def strong(x_t, t):
+        return 0.5 * x_t
+
+    ways = [
+        guide_from(weak, strong, in_interval(3.0, 2, 9)),
+        guide_guess(weak, strong, SCHEDULE, lambda null, told: projected(null, told, 3.0)),
+        guide_guess(weak, strong, SCHEDULE, lambda null, told: rescaled(null, told, 3.0)),
+        guide_by_classifier(weak, strong, SCHEDULE, 2.0),
+    ]
+    for denoise in ways:
+        expected = last(ddim(denoise, SCHEDULE, X, 4))
+        with lent(kind):
+            drawn = last(ddim(denoise, SCHEDULE, X.to(kind), 4))
+            assert drawn.device.type == kind and torch.equal(drawn.cpu(), expected)
 
 
 def test_the_pretended_device_refuses_what_a_real_one_does():

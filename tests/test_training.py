@@ -18,7 +18,14 @@ import torch
 from accelerate import PartialState
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
-from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, RandomSampler
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    Sampler,
+)
 
 from cfd_course.conditions import Condition
 from cfd_course.datasets import batches
@@ -349,6 +356,20 @@ def shaken(own: bool = False, **settings) -> DataLoader:
     return DataLoader(Shaken(own), 4, shuffle=True, collate_fn=stacked, **settings)
 
 
+class Lazy(Sampler):
+    """Draws each row when it is asked for it: with workers, ahead of what is trained on."""
+
+    def __init__(self):
+        self.generator = torch.Generator().manual_seed(2)
+
+    def __iter__(self):
+        for _ in range(15):
+            yield int(torch.randint(15, (), generator=self.generator))
+
+    def __len__(self):
+        return 15
+
+
 def sampled() -> RandomSampler:
     return RandomSampler(Shaken(), generator=torch.Generator().manual_seed(1))
 
@@ -363,6 +384,9 @@ SOURCES = {
     ),
     "a batch sampler with its own generator": lambda: DataLoader(
         Shaken(), batch_sampler=BatchSampler(sampled(), 4, True), collate_fn=stacked
+    ),
+    "a sampler that draws as it goes, in persistent workers": lambda: DataLoader(
+        Shaken(), 4, sampler=Lazy(), collate_fn=stacked, num_workers=1, persistent_workers=True
     ),
     "list": lambda: [rows([0, 1, 2]), rows([3, 4]), rows([5, 6, 7])],
     "loader": lambda: batches(PICTURES, LABELS, 4),

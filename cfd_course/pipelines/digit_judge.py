@@ -36,13 +36,11 @@ class DigitJudge(nn.Module):
     def features(self, pictures: Tensor) -> Tensor:
         """[B, 1, 28, 28] in [-1, 1] -> [B, feature_channels]"""
         expect.tensor("pictures", pictures, ("B", 1, 28, 28))
-        there = self.head.weight.device
-        return self.body(pictures.to(there)).mean(dim=(2, 3)).to(pictures.device)
+        return self.body(pictures.to(self.head.weight.device)).mean(dim=(2, 3)).to(pictures.device)
 
     def forward(self, pictures: Tensor) -> Tensor:
         """[B, 1, 28, 28] -> the logit of each digit, [B, 10]"""
-        there = self.head.weight.device
-        return self.head(self.features(pictures.to(there))).to(pictures.device)
+        return self.head(self.features(pictures.to(self.head.weight.device))).to(pictures.device)
 
 
 def network(recipe: dict) -> DigitJudge:

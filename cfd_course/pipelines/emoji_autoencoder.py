@@ -62,16 +62,17 @@ class Autoencoder(nn.Module):
         latents, [B, latent channels, H / factor, W / factor] each."""
         expect.tensor("pictures", pictures, ("B", 3, "H", "W"))
         expect.divisible("the height and width of pictures", pictures.shape[2:], self.factor)
-        mean, log_variance = self.encoder(pictures).chunk(2, dim=1)
+        there = self.spread.device
+        mean, log_variance = self.encoder(pictures.to(there)).to(pictures.device).chunk(2, dim=1)
         return mean, log_variance.clamp(-20, 10)
 
     def encode(self, pictures: Tensor) -> Tensor:
         """Pictures [B, 3, H, W] -> their latents, scaled: what diffusion works on."""
-        return self.posterior(pictures)[0] / self.spread
+        return self.posterior(pictures)[0] / self.spread.to(pictures.device)
 
     def decode(self, z: Tensor) -> Tensor:
         """Scaled latents -> pictures [B, 3, H, W]"""
-        return self.decoder(z * self.spread)
+        return self.decoder(z.to(self.spread.device) * self.spread).to(z.device)
 
 
 def faces(split: str = "train") -> Emoji:

@@ -37,15 +37,16 @@ class EmojiJudge(nn.Module):
 
     def features(self, pictures: Tensor) -> Tensor:
         """[B, 3, 32, 32] in [-1, 1] -> [B, feature_channels]"""
-        return self.body(pictures)
+        return self.body(pictures.to(self.sharpness.device)).to(pictures.device)
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """[B, 3, 32, 32] in [-1, 1] -> the logits of each name in names_of(), of each of HANDS and
         of each of TONES."""
-        features = self.features(pictures)
+        features = self.features(pictures.to(self.sharpness.device))
         seen = F.normalize(self.of_pictures(features), dim=1)
         named = F.normalize(self.of_names(self.meanings), dim=1)
-        return self.sharpness * seen @ named.T, self.hands(features), self.tones(features)
+        found = (self.sharpness * seen @ named.T, self.hands(features), self.tones(features))
+        return tuple(logits.to(pictures.device) for logits in found)
 
 
 def labels(names: Sequence[str]) -> tuple[Tensor, Tensor]:

@@ -72,13 +72,15 @@ class Towers(nn.Module):
 
     def of_pictures(self, pictures: Tensor) -> Tensor:
         """[B, 3, 32, 32] in [-1, 1] -> z_i [B, WIDTH]"""
-        return F.normalize(self.picture_tower(pictures), dim=1)
+        there = self.text_tower[0].weight.device
+        return F.normalize(self.picture_tower(pictures.to(there)), dim=1).to(pictures.device)
 
     def of_texts(self, captions: Sequence[str], noise: float = 0.0) -> Tensor:
         """Captions -> z_t [B, WIDTH]. noise: over their meanings, in training."""
         check_captions(captions)
         meant = meanings([*map(spell_out, captions)])
-        return F.normalize(self.text_tower(meant + noise * torch.randn_like(meant)), dim=1)
+        heard = (meant + noise * torch.randn_like(meant)).to(self.text_tower[0].weight.device)
+        return F.normalize(self.text_tower(heard), dim=1).to(meant.device)
 
 
 class Prior(nn.Module):
@@ -109,7 +111,7 @@ class Prior(nn.Module):
 
     def forward(self, x_t: Tensor, t, condition: Condition) -> Tensor:
         """-> the noise, [B, WIDTH]"""
-        t = torch.as_tensor(t).expand(len(x_t))
+        t = torch.as_tensor(t, device=x_t.device).expand(len(x_t))
         return self.schedule.predict_noise(x_t, t, self.guess(x_t, t, condition))
 
 
