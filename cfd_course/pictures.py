@@ -33,7 +33,7 @@ def upright(picture: Image.Image) -> Image.Image:
     if not is_deep(picture) and re.search(";16|65535", str(getattr(picture, "tile", ""))):
         picture.info[CUT] = True
     try:
-        picture.info[FURTHER] = getattr(picture, "n_frames", 1) > 1
+        picture.info[FURTHER] = picture.info.get(FURTHER) or getattr(picture, "n_frames", 1) > 1
         exif = picture.getexif()
         turn = dict(enumerate(TURNS, 2)).get(exif.get(0x0112))
     except Exception:  # Pillow's reader raises whatever odd data lead it to

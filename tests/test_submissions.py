@@ -644,6 +644,17 @@ def test_of_what_is_too_much_the_notebook_stays(look, tmp_path, monkeypatch):
     assert sorted(found["ada", "01_a"].files) == ["01_a.ipynb", "1.png", "2.png", "3.png"]
 
 
+def test_nothing_that_was_handed_in_is_in_the_way(tmp_path):
+    """Of the notebook, or of nbgrader."""
+    contents = {"01_a.ipynb/01_a.ipynb": b"{}", "01_a.ipynb/x.py": b"", "src/x.py": b"x = 1"}
+    for text, kept in ((b"2026-11-27 10:00:00 UTC", True), (b"how long it took", False), (b"", 0)):
+        folder = tmp_path / text.decode()[:3] / "of"
+        folder.mkdir(parents=True)
+        submissions.put({**contents, "timestamp.txt": text}, folder, "01_a.ipynb")
+        assert (folder / "timestamp.txt").exists() == kept
+        assert (folder / "src" / "x.py").exists() and not (folder / "01_a.ipynb").exists()
+
+
 def test_links_pipes_and_checkpoints_are_no_part_of_a_submission(look, tmp_path):
     folder = tmp_path / "submitted" / "ada" / "01_a"
     (folder / ".ipynb_checkpoints").mkdir(parents=True)
