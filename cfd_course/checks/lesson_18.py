@@ -75,6 +75,7 @@ their_clock = Exercise(
         _clock_case(NoiseSchedule.cosine(1000), 20),
         _clock_case(NoiseSchedule.scaled_linear(1000), 7, 2.0),
         _clock_case(NoiseSchedule.cosine(3), 1),
+        _clock_case(NoiseSchedule.cosine(1200), 6),
     ],
     observe=_both,
     mistakes=[
@@ -672,7 +673,7 @@ bytes_a_step = Exercise(
     reference=bytes_a_step,
     cases=[
         lambda n=n: n
-        for n in ((8, 4, 4), (1_287_972, 2, 4), (859_520_964, 8, 2), (500, 1, 4), (7_000, 1000, 4))
+        for n in ((8, 4, 4), (1_287_972, 2, 4), (859_520_964, 8, 2), (500, 1, 4), (7_900, 1000, 4))
     ],
     mistakes=[
         (
