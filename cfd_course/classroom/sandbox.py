@@ -400,8 +400,9 @@ class Sandbox:
             "data": str(data_path(".")),
             "path": _path(),
             "files": self.files,
-            # Of the user, on older kernels: those of a sandbox are counted, and may be fewer.
-            "processes": len(psutil.pids()) + 100 if self.walled else None,
+            # Of the user's threads, on older kernels: the processes of a sandbox are counted, and
+            # may be fewer.
+            "processes": _threads() + 100 if self.walled else None,
             "seconds": seconds,
             **job,
         }
@@ -489,6 +490,11 @@ def end(number: int) -> None:
         for each in [process, *started]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 each.kill()
+
+
+def _threads() -> int:
+    """How many there are now, of all processes that may be asked."""
+    return sum(each.info["num_threads"] or 1 for each in psutil.process_iter(["num_threads"]))
 
 
 def _uses(number: int) -> tuple[int, int]:
