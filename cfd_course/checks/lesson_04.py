@@ -43,7 +43,10 @@ class _Network(nn.Module):
 
     def forward(self, x_t, t, condition=None):
         h = self.convolution(x_t) + self.time(t[:, None] / 1000)[..., None, None]
-        return h if condition is None else h + self.label(condition.tokens)[..., None]
+        if condition is None:
+            return h
+        told = condition.present[:, None, None, None]
+        return h + told * self.label(condition.tokens)[..., None]
 
 
 def _training_case(seed: int, optimizer, schedule, labels: list[int], times: list[int]):
@@ -96,6 +99,10 @@ def _clean_input(network, schedule, x_0, condition, t, noise):
 
 def _no_condition(network, schedule, x_0, condition, t, noise):
     return F.mse_loss(network(schedule.add_noise(x_0, t, noise), t, None), noise)
+
+
+def _told_to_nobody(network, schedule, x_0, condition, t, noise):
+    return training.noise_loss(network, schedule, x_0, condition.absent(), t, noise)
 
 
 def _other_noise(network, schedule, x_0, condition, t, noise):
@@ -205,11 +212,14 @@ training_step = Exercise(
             _stepped(_clean_input),
             "The network was shown the clean picture. There is no noise in it to be found.",
         ),
-        (
-            _stepped(_no_condition),
-            "The network was not told the condition: a network trained like this would ignore "
-            "whichever digit you ask for.",
-        ),
+        *[
+            (
+                _stepped(wrong),
+                "The network was not told the condition: a network trained like this would ignore "
+                "whichever digit you ask for.",
+            )
+            for wrong in (_no_condition, _told_to_nobody)
+        ],
         (
             _stepped(_other_noise),
             "The network is asked for one noise and marked against another, drawn afresh: nobody "
@@ -238,12 +248,15 @@ training_step = Exercise(
 
 
 def _averaging_case(seed: int, decay: float):
+    """Of networks in which one part, as happens in fine-tuning, is frozen."""
+
     def case():
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             average, network = (
                 nn.Sequential(nn.Linear(3, 2), nn.Sequential(nn.Linear(2, 4))) for _ in "an"
             )
+        network[0].requires_grad_(False)
         return average.requires_grad_(False), network, decay
 
     return case
@@ -279,7 +292,7 @@ def _first_only(average, network, decay):
 
 update_average = Exercise(
     reference=training.update_average,
-    cases=[_averaging_case(0, 0.9), _averaging_case(1, 0.725), _averaging_case(2, 0.0)],
+    cases=[_averaging_case(0, 0.9), _averaging_case(1, 0.997), _averaging_case(2, 0.0)],
     mistakes=[
         (
             lambda average, network, decay: None,
