@@ -42,8 +42,7 @@ app = typer.Typer(
 # The shipped checkpoints that a command takes as --model.
 DRAWS = ("digits", "digits-flow", "digits-shortcut", "digits-weak", "text-to-image", "emoji")
 DRAWS += ("emoji-decoder", "emoji-latents")
-OTHER_ROUTES = [f"super-resolution-{route}" for route in ("input", "levels", "attention")]
-ENLARGES = ("super-resolution", *OTHER_ROUTES)
+ENLARGES = ("super-resolution",)
 FILLS = ("inpainting", "digit-inpainting", "digit-inpainting-attention")
 # Those that are measured together with another.
 MEASURED_WITH = {
@@ -55,7 +54,6 @@ MEASURED_WITH = {
     "emoji-enlarger-levels": "emoji-enlarger",
     "emoji-prior": "emoji-decoder",
     "emoji-towers": "emoji-decoder",
-    **dict.fromkeys(OTHER_ROUTES, "super-resolution"),
 }
 
 Data = Annotated[

@@ -285,7 +285,7 @@ def tiny(application):
         unet = Unet(3, (8, 8), token_encoder=TextEncoder(8, 1, 2), token_channels=8)
         return Artist(unet, SCHEDULE, tokenise, (3, 32, 32))
     if application == "scaler":
-        return Scaler(Unet(3, (8, 8), condition_channels=3), SCHEDULE, 16)
+        return Scaler(Unet(3, (8, 8), condition_channels=6), SCHEDULE, 16)
     return Mender(Unet(3, (8, 8), condition_channels=4), SCHEDULE, 3, 16)
 
 

@@ -13,22 +13,18 @@ from ..pipelines import load
 from .common import FEW, SAMPLES, Part, mean, photos_of, question
 
 CROP = 112  # pixels, of the middle of each photo, that the samples are drawn for
-# What is compared on the first photos: name: (checkpoint, settings of enlarge).
+# What is compared on the first photos: settings of enlarge.
 COMPARED = {
-    "input": ("super-resolution-input", {}),
-    "levels": ("super-resolution-levels", {}),
-    "attention": ("super-resolution-attention", {}),
-    "without projection": ("super-resolution", {"project": False}),
-    "scale 0": ("super-resolution", {"scale": 0.0}),
-    "scale 1.5": ("super-resolution", {"scale": 1.5}),
-    "scale 2": ("super-resolution", {"scale": 2.0}),
+    "without projection": {"project": False},
+    "scale 0": {"scale": 0.0},
+    "scale 1.5": {"scale": 1.5},
+    "scale 2": {"scale": 2.0},
 }
 
 
 def parts(data: Path | None, model: str = "super-resolution") -> Iterator[Part]:
     """BSD100, x4, luma in 0..255, 4 pixels cropped: bicubic and back-projection on the whole
-    photos; 8 samples of the middle 112x112 pixels of each; other settings and routes on the first
-    10 of these."""
+    photos; 8 samples of the middle 112x112 pixels of each; other settings on the first 10."""
     pictures = photos_of(data, CROP)
 
     def baselines() -> dict:
@@ -45,9 +41,10 @@ def parts(data: Path | None, model: str = "super-resolution") -> Iterator[Part]:
     def error(picture: Tensor, real: Tensor) -> float:
         return float((brightness(picture) - brightness(real)).square().mean())
 
-    def measure(checkpoint: str, picture: Tensor, **settings) -> dict:
+    scaler = load(model)
+
+    def measure(picture: Tensor, **settings) -> dict:
         real, low = question(picture, CROP)
-        scaler = load(checkpoint)
         # The seeds of one call differ by 1 from row to row.
         samples = scaler.enlarge(low.expand(SAMPLES, -1, -1, -1), **settings)
         apart = (shrink(samples) - low).square().mean().sqrt() * 127.5
@@ -68,10 +65,10 @@ def parts(data: Path | None, model: str = "super-resolution") -> Iterator[Part]:
 
     yield "baselines", baselines
     for number, picture in enumerate(pictures):
-        yield f"photo {number}", partial(measure, model, picture)
-    for name, (checkpoint, settings) in COMPARED.items():
+        yield f"photo {number}", partial(measure, picture)
+    for name, settings in COMPARED.items():
         for number, picture in enumerate(pictures[:FEW]):
-            yield f"{name} {number}", partial(measure, checkpoint, picture, **settings)
+            yield f"{name} {number}", partial(measure, picture, **settings)
 
 
 def brightness(pictures: Tensor) -> Tensor:

@@ -44,11 +44,10 @@ from .digit_judge import DigitJudge
 from .drawing import Artist, Progress, build_schedule, start_noise
 from .inpainting import HOLE_GAIN, Mender, to_fill, with_hole, with_hole_and_detail
 from .photo import PHOTO_STEPS
-from .super_resolution import GAIN, Scaler, coarse_and_detail, to_enlarge
+from .super_resolution import Scaler, coarse_and_detail, to_enlarge
 
 __all__ = [
     "APPLICATIONS",
-    "GAIN",
     "HOLE_GAIN",
     "PHOTO_STEPS",
     "RECIPES",
@@ -105,9 +104,9 @@ def load(name: str | Path):
     and "digits-shortcut"; captions: "text-to-image", "emoji" and "emoji-decoder", which also takes
     embeddings of pictures; hands, for faces: "emoji-latents"; embeddings of texts, for such of
     pictures: "emoji-prior".
-    What enlarges: "super-resolution" (a Scaler; also "-input", "-levels", "-attention") and, for
-    emoji, "emoji-enlarger" (an Enlarger; also "-levels", "-attention"). What fills holes:
-    "inpainting" and "digit-inpainting" (Menders; the latter also "-attention") and "emoji-mender".
+    What enlarges: "super-resolution" (a Scaler) and, for emoji, "emoji-enlarger" (an Enlarger; also
+    "-levels", "-attention"). What fills holes: "inpainting" and "digit-inpainting" (Menders; the
+    latter also "-attention") and "emoji-mender".
     What reads pictures: "digit-judge", "digit-classifier", "emoji-judge"; into numbers:
     "emoji-towers" (of_pictures, of_texts), "emoji-autoencoder" (encode, decode)."""
     return load_with_recipe(name)[0]

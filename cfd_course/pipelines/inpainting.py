@@ -47,7 +47,6 @@ RECIPES = {
     "inpainting": {
         **with_network(RECIPE, channels=[48, 64, 96, 128], condition_channels=11),
         "target": "velocity",
-        "relative": True,
         "quiet": True,
         "steps": 14_000,
     }

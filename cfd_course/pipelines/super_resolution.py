@@ -1,6 +1,5 @@
 """Photos enlarged four times."""
 
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -27,7 +26,6 @@ from .photo import (
     PHOTO_STEPS,
     RECIPE,
     as_pictures,
-    by_attention,
     calls,
     draw_what_lacks,
     estimate,
@@ -36,37 +34,23 @@ from .photo import (
     with_network,
 )
 
-SHORT = {**RECIPE, "steps": 1_500}
 RECIPES = {
     "super-resolution": {
         **with_network(RECIPE, condition_channels=6),
         "target": "between",
-        "relative": True,
         "steps": 18_000,
-    },
-    # The three routes for the condition, trained alike.
-    "super-resolution-input": SHORT,
-    "super-resolution-levels": with_network(SHORT, inject="levels"),
-    "super-resolution-attention": by_attention(SHORT),
+    }
 }
-
-# The network of super-resolution draws GAIN times what the bicubic picture lacks: as varied as its
-# noise, where the lack itself is much smaller. Li et al., "SRDiff" (2022), section 3.2.
-GAIN = 8.0
 
 # Between two and three steps of 8 bits: or the grain of a flat sky would count as detail.
 FAINTEST = 0.02
 
 
-def with_bicubic(low: Tensor) -> tuple[Condition, float]:
-    """The condition "enlarge": small pictures [B, 3, h, w], enlarged. And the gain."""
-    return Condition(image=bicubic(low)), GAIN
-
-
 def coarse_and_detail(low: Tensor) -> tuple[Condition, Tensor]:
-    """The condition "enlarge", for networks that draw relative to the detail there is: small
-    pictures [B, 3, h, w], enlarged, and their detail, enlarged and as strong everywhere. And the
-    gain that makes it so, [B, 1, 4 h, 4 w]."""
+    """The condition "enlarge": small pictures [B, 3, h, w], enlarged, and their detail, enlarged
+    and as strong everywhere. And the gain that makes it so, [B, 1, 4 h, 4 w]: the network draws
+    that many times what the bicubic picture lacks, as varied as its noise, where the lack itself is
+    much smaller. Li et al., "SRDiff" (2022), section 3.2, have one gain for all."""
     nothing = torch.zeros_like(low[:, :1], dtype=torch.bool)
     detail, power = known_detail(low, nothing, window=3)
     contrast = (power + FAINTEST**2).sqrt()
@@ -74,10 +58,10 @@ def coarse_and_detail(low: Tensor) -> tuple[Condition, Tensor]:
     return Condition(image=image), 1 / F.interpolate(contrast, scale_factor=4, mode="bilinear")
 
 
-def to_enlarge(pictures: Tensor, tell=with_bicubic) -> tuple[Tensor, Condition]:
+def to_enlarge(pictures: Tensor) -> tuple[Tensor, Condition]:
     """What super-resolution learns from pictures [B, 3, H, W]: gain times what their bicubic
-    version lacks, given that version. tell: what makes the condition and the gain of small ones."""
-    condition, gain = tell(stored(shrink(pictures)))
+    version lacks, given that version."""
+    condition, gain = coarse_and_detail(stored(shrink(pictures)))
     return gain * (pictures - condition.image[:, :3]), condition
 
 
@@ -88,31 +72,24 @@ def network(recipe: dict) -> nn.Module:
 
 def batches(recipe: dict, data: Path | None):
     """Pieces of photos."""
-    return photo_batches(recipe, data, partial(to_enlarge, tell=_tell(recipe)))
+    return photo_batches(recipe, data, to_enlarge)
 
 
 def pipeline(network: nn.Module, recipe: dict) -> "Scaler":
     """Enlarges photos."""
-    return Scaler(network, build_schedule(recipe), recipe["size"], _tell(recipe))
-
-
-def _tell(recipe: dict):
-    return coarse_and_detail if recipe.get("relative", False) else with_bicubic
+    return Scaler(network, build_schedule(recipe), recipe["size"])
 
 
 class Scaler:
-    """Enlarges photos four times. tell: what makes the condition and the gain of small ones."""
+    """Enlarges photos four times. size: of the network's tiles."""
 
     factor = 4
 
-    def __init__(
-        self, network: nn.Module, schedule: NoiseSchedule, size: int = 64, tell=with_bicubic
-    ):
+    def __init__(self, network: nn.Module, schedule: NoiseSchedule, size: int = 64):
         if expect.whole("size", size, 16) % 16:
             raise ValueError(f"size should be divisible by 16, but {size} came.")
         self.tiled = Tiled(network, size, overlap=size // 4)
         self.schedule = schedule
-        self.tell = tell
 
     def enlarge(
         self,
@@ -137,7 +114,7 @@ class Scaler:
         large = draw_what_lacks(
             self.tiled,
             self.schedule,
-            *self.tell(low),
+            *coarse_and_detail(low),
             mend=lambda pictures: back_project(pictures, low) if project else pictures,
             x_T=start_noise(len(low), (3, *(self.factor * side for side in low.shape[2:])), seed),
             scale=scale,
@@ -166,5 +143,5 @@ class Scaler:
         tiles = calls(self.schedule, steps, scale)
         tiles *= self.tiled.count(self.factor * height, self.factor * width)
         side = self.tiled.size // self.factor
-        condition, _ = self.tell(torch.zeros(min(self.tiled.batch, tiles), 3, side, side))
+        condition, _ = coarse_and_detail(torch.zeros(min(self.tiled.batch, tiles), 3, side, side))
         return estimate(self.tiled, condition, 3, tiles)
