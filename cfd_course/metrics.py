@@ -159,14 +159,6 @@ def fine_power(pictures: Planes, side: Annotated[int, Ge(2)] = 16) -> Tensor:
     return (power * octave).sum(dim=(3, 4))
 
 
-@checked
-def block_correlation(pictures: Planes, real: Planes) -> float:
-    """Whether fine detail is where it should be: the correlation between the log of fine_power of
-    the blocks of pictures and of real ones, both [B, H, W] in 0..255."""
-    logs = [fine_power(x).flatten().add(1e-3).log() for x in (pictures, real)]
-    return float(torch.corrcoef(torch.stack(logs))[0, 1])
-
-
 # --- Reading captioned scenes (datasets.shapes) without a network ---------------------------------
 
 Scenery = Float[Tensor, f"B 3 {SIDE} {SIDE}"]

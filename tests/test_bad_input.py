@@ -53,7 +53,6 @@ from cfd_course.datasets.photos import (
 from cfd_course.datasets.shapes import SceneStream, sample_scenes
 from cfd_course.guidance import guide_from, in_interval
 from cfd_course.metrics import (
-    block_correlation,
     distortion,
     fine_power,
     frechet_distance,
@@ -1108,13 +1107,6 @@ CALLS = [
         {"pictures": torch.zeros(1, 16, 16), "side": 8},
         {"pictures": not_tensor(1, 16, 16), "side": not_whole(2, 16)},
         {"pictures": ("side",)},
-    ),
-    Call(
-        "block_correlation",
-        block_correlation,
-        {"pictures": torch.randn(2, 16, 16), "real": torch.randn(2, 16, 16)},
-        {"pictures": not_tensor(2, 16, 16), "real": not_tensor(2, 16, 16)},
-        {"pictures": ("real",)},
     ),
     # Applications
     Call(

@@ -384,17 +384,6 @@ def test_a_slope_has_no_fine_power():
     assert float(metrics.fine_power(slope).max()) < 0.01 < 0.01 * float(slope[..., :16].var())
 
 
-def test_block_correlation():
-    real = metrics.luma(photo())
-    assert metrics.block_correlation(real, real) == pytest.approx(1)
-    assert metrics.block_correlation(255 - real, real) == pytest.approx(1)
-    blurred = metrics.luma(bicubic(shrink(photo())))
-    noisy = blurred + 5 * torch.randn(blurred.shape, generator=seeded(7)).double()
-    correlations = [metrics.block_correlation(x, real) for x in (blurred, noisy)]
-    assert 1 > correlations[0] > 0.3 > correlations[1]
-    assert abs(metrics.block_correlation(torch.randn_like(real), real)) < 0.2
-
-
 @pytest.mark.parametrize(
     "call, words",
     [
@@ -406,7 +395,6 @@ def test_block_correlation():
             lambda x: metrics.fine_power(x[0], 33),
             "side should be in 2..32, for these pictures, but 33 came",
         ),
-        (lambda x: metrics.block_correlation(x[0], x[0, :1]), "real should have shape"),
     ],
 )
 def test_numbers_of_photos_reject(call, words):
