@@ -19,8 +19,9 @@ from cfd_course.classroom import lessons, without_solutions
 from tests.execute_notebooks import METADATA
 
 READY = "Python 3 (ipykernel) | Idle"  # in the status bar; without a kernel it says "No Kernel"
-PICTURE = ".jp-OutputArea-output img"
-SLIDER = ".jp-OutputArea-output .widget-slider .noUi-handle"
+OUTPUTS = ".jp-OutputArea"  # of a cell
+PICTURE = f"{OUTPUTS} img"
+SLIDER = ".widget-slider .noUi-handle"
 
 
 @pytest.fixture(scope="module")
@@ -99,11 +100,11 @@ def step_through(page, lab, notebook: nbformat.NotebookNode, name: str, patience
         page.get_by_text(f"[{last}]:", exact=True).first.wait_for(state="attached", timeout=600_000)
         page.get_by_text(READY).wait_for(timeout=600_000)
 
-        picture = page.locator(PICTURE).first
+        beside = page.locator(OUTPUTS).filter(has=page.locator(SLIDER)).first
+        picture = beside.locator("img").first
         picture.wait_for(timeout=600_000)
         before = _bytes(page, picture)
-        handle = page.locator(SLIDER).first
-        handle.focus()
+        beside.locator(SLIDER).first.focus()
         page.keyboard.press("ArrowRight")
         deadline = time.monotonic() + patience
         while _bytes(page, picture) == before and time.monotonic() < deadline:
