@@ -19,13 +19,14 @@ def _random(seed: int, *shape):
 
 
 class _Classifier(nn.Module):
-    """Logits that depend on every pixel and on the time. shape: of a picture."""
+    """Logits that depend on every pixel and on the time. shape: of a picture. sharp: how far apart
+    they lie."""
 
-    def __init__(self, classes: int, *shape: int):
+    def __init__(self, classes: int, *shape: int, sharp: float = 1.0):
         super().__init__()
         self.shape = shape
         size = torch.Size(shape).numel()
-        self.weight = nn.Parameter(_random(classes, classes, size) / size**0.5)
+        self.weight = nn.Parameter(sharp * _random(classes, classes, size) / size**0.5)
         self.bias = nn.Parameter(_random(size, classes))
 
     def forward(self, x_t, t):
@@ -33,8 +34,8 @@ class _Classifier(nn.Module):
         return 3 * (times * x_t.flatten(1).to(self.weight)).sin() @ self.weight.mT + self.bias
 
 
-def _classifier_case(labels: list[int], classes: int, *shape: int):
-    return lambda: (_Classifier(classes, *shape), torch.tensor(labels))
+def _classifier_case(labels: list[int], classes: int, *shape: int, sharp: float = 1.0):
+    return lambda: (_Classifier(classes, *shape, sharp=sharp), torch.tensor(labels))
 
 
 NOT_RECORDED = (
@@ -62,7 +63,8 @@ def _function(result, what: str):
 
 
 def _gradients(arguments, gradient):
-    """What the function returns for pictures at two times, called as samplers call it."""
+    """What the function returns for pictures at two times, and for others at the first of them,
+    called as samplers call it."""
     if gradient is None:
         return None
     _function(gradient, "gradient")
@@ -70,12 +72,12 @@ def _gradients(arguments, gradient):
     seen, weights = {}, list(classifier.parameters())
     for each in weights:  # what a training under way has gathered
         each.grad = torch.ones_like(each)
-    for t in (400, 9):
-        x_t = _random(t, len(labels), *classifier.shape)
+    for of, t, seed in (("", 400, 400), ("", 1, 1), (" of other pictures", 400, 2)):
+        x_t = _random(seed, len(labels), *classifier.shape)
         kept = x_t.clone()
         try:
             with torch.no_grad():
-                seen[f"gradient at t = {t}"] = gradient(x_t, t)
+                seen[f"gradient{of} at t = {t}"] = found = gradient(x_t, t)
                 recorded = torch.is_grad_enabled()
         except RuntimeError as error:
             if "scalar outputs" in str(error):
@@ -89,6 +91,8 @@ def _gradients(arguments, gradient):
             raise NotYet(NOT_RECORDED) from None
         seen["x_t is left as it came"] = torch.equal(x_t, kept) and not x_t.requires_grad
         seen["the sampler's no_grad() still holds afterwards"] = not recorded
+        records = isinstance(found, torch.Tensor) and found.requires_grad
+        seen["what came back records gradients itself"] = records
     seen["the classifier's own gradients are left alone"] = all(
         each.grad is not None and bool((each.grad == 1).all()) for each in weights
     )
@@ -161,6 +165,16 @@ def _backward(classifier, labels):
     return gradient
 
 
+def _recorded(classifier, labels):
+    def gradient(x_t, t):
+        with torch.enable_grad():
+            x = x_t.detach().requires_grad_()
+            wanted = _log_probability(classifier(x, t), labels)
+            return torch.autograd.grad(wanted, x, create_graph=True)[0]
+
+    return gradient
+
+
 def _no_gradient(classifier, labels):
     return lambda x_t, t: classifier(x_t, t).log_softmax(1)[range(len(labels)), labels]
 
@@ -176,6 +190,7 @@ classifier_gradient = Exercise(
         _classifier_case([0, 6, 2, 5], 7, 6),
         _classifier_case([2, 0], 3, 1, 5, 2),
         _classifier_case([1], 4, 3, 3),
+        _classifier_case([1, 0, 2], 3, 2, 3, sharp=8.0),
     ],
     mistakes=[
         (
@@ -281,6 +296,12 @@ classifier_gradient = Exercise(
             "say. torch.autograd.grad takes the one that you want.",
         ),
         (
+            _recorded,
+            "The gradient is right, but it still records how it was made, and with it a sampler's "
+            "pictures would record every step. That is what create_graph=True is for: leave it "
+            "out.",
+        ),
+        (
             _no_gradient,
             "That is the logarithm of the probability. What is asked for is its gradient, one "
             "number for every pixel of x_t.",
@@ -307,17 +328,19 @@ def _guide_case(scale: float, schedule=_schedule):
 
 
 def _guided(arguments, denoise):
-    """What the denoiser returns for pictures and points at the schedule's ends and between."""
+    """What the denoiser returns for pictures and points at the schedule's ends and between, and
+    for others at a time that it was asked about before."""
     if denoise is None:
         return None
     _function(denoise, "denoiser")
     steps = arguments[2].steps
     return {
-        f"noise at {when}": denoise(_random(t, *shape), t)
-        for when, t, shape in (
-            ("t = 1", 1, (3, 5)),
-            ("t = T / 2", steps // 2, (2, 1, 4, 3)),
-            ("t = T - 1", steps - 1, (4, 2)),
+        f"noise at {when}": denoise(_random(t + more, *shape), t)
+        for when, t, more, shape in (
+            ("t = 1", 1, 0, (3, 5)),
+            ("t = T / 2", steps // 2, 0, (2, 1, 4, 3)),
+            ("t = T - 1", steps - 1, 0, (4, 2)),
+            ("t = 1 of other pictures", 1, 1, (3, 5)),
         )
     }
 

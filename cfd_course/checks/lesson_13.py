@@ -121,6 +121,7 @@ kl_to_standard_normal = Exercise(
         _kl_case(20, 5, 7, spread=2.0),
         _kl_case(30, 2, 6, 4, 1, spread=0.3),
         _kl_case(40, 3, 10, spread=6.0),
+        _kl_case(50, 4, 1, spread=0.3),
     ],
     mistakes=[
         (
@@ -230,7 +231,7 @@ latent_spread = Exercise(
     cases=[
         _spread_case(0, 5.0, 12, 4, 9, 11),
         _spread_case(10, 0.2, 7, 3, 16, 8),
-        _spread_case(20, 1.3, 40, 70),
+        _spread_case(20, 1.3, 260, 11),
         _spread_case(30, 11.0, 1, 8, 24, 20),
     ],
     mistakes=[
@@ -385,10 +386,10 @@ def _first_guess(denoise, schedule, decode, spread, x_T, steps):
 draw_in_latents = Exercise(
     reference=draw_in_latents,
     cases=[
-        _draw_case(0, 4.0, 10, 3, 4, 3, 2),
-        _draw_case(10, 0.3, 7, 1, 2, 2, 5),
-        _draw_case(20, 1.7, 4, 2, 3, 4, 4, schedule=NoiseSchedule.linear(10, 0.05, 0.6)),
-        _draw_case(30, 0.8, 25, 4, 4, 2, 3),
+        _draw_case(0, 4.13, 10, 3, 4, 3, 2),
+        _draw_case(10, 0.317, 7, 1, 2, 2, 5),
+        _draw_case(20, 1.74, 4, 2, 3, 4, 4, schedule=NoiseSchedule.linear(10, 0.05, 0.6)),
+        _draw_case(30, 0.83, 25, 4, 4, 2, 3),
     ],
     mistakes=[
         (

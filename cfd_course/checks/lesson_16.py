@@ -31,9 +31,9 @@ def _scales(arguments, found):
             f"{expect.describe(found)} did. Return the function itself, without calling it."
         )
     _, low, high = arguments
-    middle = (low + high) // 2
-    times = {1, low, low + 1, middle, high - 1, high, high + 1, high + 200}
-    return {f"scale at t = {t}": found(t) for t in sorted(times)}
+    first, final = math.floor(low), math.floor(high)  # t is whole, whatever the bounds are
+    times = {1, first, first + 1, (first + final) // 2, final - 1, final, final + 1, final + 200}
+    return {f"scale at t = {t}": found(t) for t in sorted(times) if t > 0}
 
 
 def _where(inside, outside=1.0):
@@ -71,6 +71,9 @@ in_interval = Exercise(
         lambda: (0.5, 350, 354),
         lambda: (4.0, 120, 980),
         lambda: (-1.5, 3, 8),
+        lambda: (2.25, 0, 1000),
+        lambda: (3.5, 250.75, 625.25),
+        lambda: (0.0, 30, 46),
     ],
     mistakes=[
         (
@@ -111,11 +114,17 @@ in_interval = Exercise(
             _where(lambda t, low, high: True),
             "The scale is the same at every t, as it was in 2022.",
         ),
-        (
-            _where(lambda t, low, high: low / 1000 < t <= high / 1000),
-            "Your scale is 1 at every t: no t lies between your bounds. low and high count as t "
-            "does, in whole numbers up to T, and low is the smaller.",
-        ),
+        *[
+            (
+                _where(inside),
+                "Your scale is nearly always 1: no t lies between your bounds, or a single one. "
+                "low and high count as t does, in whole numbers up to T, and low is the smaller.",
+            )
+            for inside in (
+                lambda t, low, high: low / 1000 < t <= high / 1000,
+                lambda t, low, high: high < t <= low,
+            )
+        ],
         (
             _changed(lambda scale: 1 + scale, 1.0),
             "In the interval your scale is one too large. 1 + w is for a paper's w; scale is this "
@@ -129,6 +138,11 @@ in_interval = Exercise(
         (
             _where(lambda t, low, high: 200 < t <= 700),
             "The bounds 200 and 700 are written in: low and high should count.",
+        ),
+        (
+            _changed(lambda scale: scale or 1.0, 1.0),
+            "A scale of 0 becomes 1: Python takes 0 for false, in `... and scale or 1` as well. 0 "
+            "is a scale like any other, the untold network.",
         ),
         (
             _fading,

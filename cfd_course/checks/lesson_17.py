@@ -145,6 +145,12 @@ def follow(velocity, x_1, steps):
     return last(euler(velocity, x_1, steps))
 
 
+@expect.checked
+def _moment(t: expect.Time) -> float:
+    """t, where a network would take it: 500.0 it refuses."""
+    return float(t)
+
+
 class _Field:
     """A velocity that depends on place and time, and remembers when it was asked."""
 
@@ -155,8 +161,8 @@ class _Field:
     def __call__(self, x_s, t):
         if isinstance(t, torch.Tensor) and t.numel() > 1:
             raise NotYet("Give the velocity one whole number t, not one for each example.")
-        self.times.append(float(t))
-        return (self.bend * x_s).sin() + x_s / 3 + (float(t) / 1000) ** 2 - 0.4
+        self.times.append(_moment(t))
+        return (self.bend * x_s).sin() + x_s / 3 + (self.times[-1] / 1000) ** 2 - 0.4
 
 
 def _follow_case(steps: int, bend: float, *shape: int):
@@ -300,12 +306,16 @@ def _distilled_case(scales: list[float], *shape: int, t=None):
 
 
 def _target(arguments, result):
-    """The target, and whether gradients would flow through it."""
+    """The target, whether gradients would flow through it, and whether a loss could keep it."""
     if result is None:
         return None
     if not isinstance(result, torch.Tensor):
         raise NotYet(f"A tensor should come back, but {expect.describe(result)} did.")
-    return {"target": result, "gradients are recorded through it": result.requires_grad}
+    return {
+        "target": result,
+        "gradients are recorded through it": result.requires_grad,
+        "it was made in inference_mode, so no loss may keep it": result.is_inference(),
+    }
 
 
 def _mixed(formula, quiet=torch.no_grad):
@@ -323,6 +333,10 @@ RECORDED = (
     "The numbers are right, but gradients are recorded through the target. It is what the student "
     "should reach, and holds still: torch.no_grad()."
 )
+NOT_KEPT = (
+    "The numbers are right, but what is made in inference_mode() is no target: F.mse_loss keeps it "
+    "for the way back, and PyTorch refuses. torch.no_grad() is enough."
+)
 
 distilled_target = Exercise(
     reference=_distilled_target,
@@ -331,7 +345,7 @@ distilled_target = Exercise(
         _distilled_case([0.0, 1.0, 4.0, 2.0, -1.0], 3),
         _distilled_case([2.5, 7.5], 1, 2, 2, t=333),
         _distilled_case([2.75, 1.25, 0.5, 6.0], 2, 4, 4),
-        _distilled_case([3.5], 1, 3, 3),
+        _distilled_case([0.25], 1, 3, 3),
     ],
     mistakes=[
         (
@@ -377,6 +391,12 @@ distilled_target = Exercise(
         (
             _mixed(lambda null, told, scale: null + scale * (told - null), quiet=torch.enable_grad),
             RECORDED,
+        ),
+        (
+            _mixed(
+                lambda null, told, scale: null + scale * (told - null), quiet=torch.inference_mode
+            ),
+            NOT_KEPT,
         ),
     ],
     observe=_target,
@@ -444,7 +464,7 @@ shortcut_target = Exercise(
         _shortcut_case([1.0, 0.5, 0.75], [1.0, 0.25, 0.5], 2, 4, 5),
         _shortcut_case([0.5, 1.0, 0.25, 0.125], [0.5, 0.5, 0.25, 0.125], 2),
         _shortcut_case([1.0, 1.0], [0.125, 1.0], 1, 2, 2),
-        _shortcut_case([0.875], [0.125], 1, 3, 3),
+        _shortcut_case([0.08], [0.08], 1, 3, 3),
         _shortcut_case([1.0, 0.5, 0.5, 1.0], [0.25, 0.5, 0.125, 1.0], 3, 4, 4),
     ],
     mistakes=[
@@ -506,6 +526,7 @@ shortcut_target = Exercise(
             "The second step is told the whole stride. Both go half of it.",
         ),
         (_two_steps(quiet=torch.enable_grad), RECORDED.replace("student", "network")),
+        (_two_steps(quiet=torch.inference_mode), NOT_KEPT),
     ],
     observe=_target_in_two,
     points=4,
