@@ -231,7 +231,7 @@ def heat_maps(
     with plt.rc_context(STYLE | {"axes.grid": False}):
         figure, axes = _panels(1, len(panels), *size, title)
         for place, (name, values) in zip(axes.flat, panels.items(), strict=True):
-            table = np.asarray(values.detach().float())
+            table = np.asarray(values.detach().float().cpu())
             drawn = place.imshow(table, cmap="viridis", aspect="auto", interpolation="nearest")
             if mark is not None:
                 place.plot(mark[1], mark[0], "o", ms=11, mfc="none", mec="white", mew=3)
@@ -332,7 +332,7 @@ def _contours(axes, density, limit: float) -> None:
 
 
 def _draw(axes, picture: Tensor) -> None:
-    picture = ((picture.detach().float() + 1) / 2).clamp(0, 1)
+    picture = ((picture.detach().float().cpu() + 1) / 2).clamp(0, 1)
     axes.imshow(
         np.asarray(picture.permute(1, 2, 0).squeeze(-1)),
         cmap="gray",

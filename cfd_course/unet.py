@@ -36,13 +36,17 @@ def ask(network: Network, x_t: Pictures, t: int | Tensor, condition: Condition |
     network works where its weights are. What it is asked is brought there, and its answer comes
     back to where x_t is. So only who wants a network elsewhere moves it, and nobody else needs to
     know. Tables, in float64, stay on the CPU, see NoiseSchedule; samplers work where x_T is."""
+    return at_home(network, x_t, t, condition)
+
+
+def at_home(network: Callable[..., Tensor], x: Tensor, *told) -> Tensor:
+    """network(x, *told), or what a layer makes of x, by the same rule. A function without weights
+    works where x is."""
     weights = next(network.parameters(), None) if isinstance(network, nn.Module) else None
-    if weights is None or weights.device == x_t.device:
-        return network(x_t, t, condition)
-    there = weights.device
-    t = t.to(there) if isinstance(t, Tensor) else t
-    condition = None if condition is None else condition.to(there)
-    return network(x_t.to(there), t, condition).to(x_t.device)
+    there = x.device if weights is None else weights.device
+    given = [each.to(there) if isinstance(each, (Tensor, Condition)) else each for each in told]
+    answer = network(x.to(there), *given)
+    return answer if there == x.device else answer.to(x.device)
 
 
 @checked

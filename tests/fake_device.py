@@ -1,8 +1,10 @@
 """An accelerator for machines that have none: tensors that say they lie there.
 
 with lent("mps"): a tensor brought there says so in `.device`, and so does what is computed from it.
-All is computed on the CPU, but what a real one refuses is refused: two places in one call, an index
-from there into a tensor here, a look at it by numpy, and on "mps" float64.
+All is computed on the CPU, but what a real one refuses is refused: two places in one call, unless
+it is a single number from here; an index from there into a tensor here; a generator from here for
+numbers there; a look at it by numpy; and on "mps" float64 and, as before PyTorch 2.13, a picture
+turned with its border carried on.
 """
 
 import contextlib
@@ -18,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 CARRIERS = {"copy_", "__set__", "__deepcopy__", "set_", "_has_compatible_shallow_copy_type"}
 
 
-def place(tensor: Tensor) -> str | None:
+def place(tensor: Tensor | None) -> str | None:
     return getattr(tensor, "_fake_place", None)
 
 
@@ -49,14 +51,26 @@ class _Lent(TorchFunctionMode):
             return self.moved(name, first, arguments[1:], named)
         if name in ("numpy", "__array__") and place(first):
             raise TypeError(f"can't convert {place(first)}:0 device type tensor to numpy.")
+        if function == torch.autograd.grad:  # goes back from place to place
+            found = function(*arguments, **named)
+            for each, of in zip(found, tree_leaves(arguments[1]), strict=True):
+                if each is not None:
+                    put(each, place(of))
+            return found
+        if (name, place(first), named.get("padding_mode")) == ("grid_sample", "mps", "border"):
+            raise RuntimeError("MPS: Unsupported Border padding mode")
         if named.get("device") is not None:
             there = self.kind_of(named["device"])
+            if there and named.get("generator") is not None:
+                raise RuntimeError(
+                    f"Expected a '{there}' device type for generator but found 'cpu'"
+                )
             result = function(*arguments, **named | {"device": "cpu"})
             return put(result, there) if isinstance(result, Tensor) else result
         tensors = [each for each in tree_leaves((arguments, named)) if isinstance(each, Tensor)]
-        places = {place(each) for each in tensors if each.ndim}
+        places = {place(each) for each in tensors if each.ndim or place(each)}
         if name == "__getitem__" and first is not None:
-            if not place(first) and len(places) > 1:
+            if not place(first) and any(place(each) for each in tensors if each.ndim):
                 raise RuntimeError("indices should be on the same device as the indexed tensor")
             places = {place(first)}
         if len(places) > 1 and name not in CARRIERS:

@@ -31,6 +31,7 @@ from cfd_course.datasets.photos import (
     free_form_holes,
     half_holes,
     known_detail,
+    open_image,
     open_photo,
     photos,
     read_photo,
@@ -596,6 +597,30 @@ def test_every_kind_of_file(kind, tmp_path):
     assert np.array_equal(np.array(found), expected)
     colour = expected if expected.ndim == 3 else expected[..., None].repeat(3, 2)
     assert torch.equal(read_photo(path).permute(1, 2, 0), torch.from_numpy(colour.astype(np.uint8)))
+
+
+@pytest.mark.filterwarnings("ignore:'mode' parameter is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("kind", list(kinds_of_files()))
+def test_an_image_carries_what_its_file_does(kind, tmp_path):
+    """Also after its file is gone."""
+    picture, suffix, _ = kinds_of_files()[kind]
+    path = tmp_path / f"a.{suffix}"
+    picture.save(path, dpi=(300, 300))
+    found = open_image(path)
+    with Image.open(path) as plain:
+        plain.load()
+    path.unlink()
+    assert (found.mode, found.size, found.tobytes()) == (plain.mode, plain.size, plain.tobytes())
+    assert (found.palette and found.getpalette(None)) == (plain.palette and plain.getpalette(None))
+    assert found.info.items() >= plain.info.items()
+
+
+@pytest.mark.parametrize("opened", [open_image, open_photo])
+def test_values_that_cannot_be_shown_are_named(opened, tmp_path):
+    """By whoever opens the file, also as it is."""
+    Image.fromarray(GREY.astype(np.float32)).save(tmp_path / "bright.tif")
+    with pytest.raises(ValueError, match=r"bright.tif is not a picture.*mode F should hold 0 to 1"):
+        opened(tmp_path / "bright.tif")
 
 
 @pytest.mark.parametrize("pixels", [SMALL_PHOTO, GREY], ids=["RGB", "L"])

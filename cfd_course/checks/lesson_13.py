@@ -332,7 +332,8 @@ def _draw_case(seed: int, spread: float, steps: int, *shape, schedule=_schedule)
         def denoise(x_t, t):
             """Exact for latents of variance 1 around the middle."""
             share = float(schedule.alpha_bars[t])
-            return (1 - share) ** 0.5 * (x_t - share**0.5 * middle) + 0.05 * x_t.sin()
+            away = x_t - share**0.5 * middle.to(x_t)
+            return (1 - share) ** 0.5 * away + 0.05 * x_t.sin()
 
         return denoise, schedule, _decoder(), spread, _random(seed + 1, *shape), steps
 

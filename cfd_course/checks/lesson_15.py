@@ -7,6 +7,7 @@ from torch import nn
 from ..conditions import Condition
 from ..pipelines import two_towers
 from ..schedule import NoiseSchedule
+from ..unet import at_home
 from . import Exercise
 from . import points as points
 
@@ -392,7 +393,9 @@ class _Guess(nn.Module):
         self.steps = steps
 
     def forward(self, x_t, t, condition):
-        share = torch.as_tensor(t).expand(len(x_t))[:, None] / self.steps
+        if x_t.device != self.weight.device:
+            return at_home(self, x_t, t, condition)
+        share = torch.as_tensor(t, device=x_t.device).expand(len(x_t))[:, None] / self.steps
         told = condition.tokens[:, 0] * condition.present[:, None]
         return x_t @ self.weight + 0.5 * share + 0.7 * told.roll(1, dims=1)
 

@@ -26,7 +26,9 @@ _LIST = (list, tuple, range, Tensor, np.ndarray)
 
 
 def _as_tensor(value):
-    """A list of numbers, of whatever kind, as a tensor; anything else as it comes."""
+    """A list of numbers, of whatever kind, as a tensor on the CPU; anything else as it comes."""
+    if isinstance(value, Tensor):
+        value = value.detach().cpu()
     if isinstance(value, (list, tuple)):
         value = [float(v) if isinstance(v, Tensor) and v.numel() == 1 else v for v in value]
     try:
@@ -423,12 +425,16 @@ class TheirUnet(nn.Module):
     """Is called as their UNet2DConditionModel, predicts something that depends on everything, and
     counts its calls."""
 
-    device, dtype = torch.device("cpu"), torch.float32
+    dtype = torch.float32
 
     def __init__(self):
         super().__init__()
         self.calls = 0
         self.size = nn.Parameter(torch.ones(()))  # somebody may want to train it further
+
+    @property
+    def device(self):
+        return self.size.device
 
     def forward(
         self,
@@ -454,11 +460,11 @@ class TheirUnet(nn.Module):
             raise ValueError(
                 f"the U-Net got {len(sample)} pictures but tokens of shape {list(tokens.shape)}"
             )
-        mask = torch.ones(tokens.shape[:2]) if encoder_attention_mask is None else None
+        mask = tokens.new_ones(tokens.shape[:2]) if encoder_attention_mask is None else None
         mask = encoder_attention_mask.float() if mask is None else mask
         weights = torch.cos(1 + torch.arange(tokens.shape[1] * tokens.shape[2]).float())
-        told = (tokens * mask[..., None]).flatten(1) @ weights
-        times = torch.as_tensor(timestep).float().expand(len(sample)) / 10
+        told = (tokens * mask[..., None]).flatten(1) @ weights.to(tokens)
+        times = torch.as_tensor(timestep, device=sample.device).float().expand(len(sample)) / 10
         told = (told + times.sin()).reshape(-1, *[1] * (sample.ndim - 1))
         predicted = self.size * (2 * sample.sin() + told * (2 * sample).cos())
         return _Output(predicted) if return_dict else (predicted,)

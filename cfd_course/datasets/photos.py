@@ -70,11 +70,17 @@ def read_photo(path: str | Path) -> Tensor:
 def open_photo(path: str | Path) -> Image.Image:
     """One picture, turned upright, in greyscale ("L") if it has no colours, else in RGB. Whatever
     is transparent shows white; 16 bits become 8."""
-    return flat(open_image(path))
+    return _opened(path)[1]
 
 
 def open_image(path: str | Path) -> Image.Image:
     """One picture, turned upright, with all that it carries."""
+    return _opened(path)[0]
+
+
+def _opened(path: str | Path) -> tuple[Image.Image, Image.Image]:
+    """What open_image and open_photo return. Both need both: flattening reads the file to its end,
+    and says what is wrong with its values."""
     if not isinstance(path, (str, Path)):
         raise TypeError(f"path should be a path, but {expect.describe(path)} came.")
     if not Path(path).is_file():
@@ -84,8 +90,7 @@ def open_image(path: str | Path) -> Image.Image:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large, not yet a bomb
             with Image.open(path) as file:
                 picture = upright(file)
-                flat(picture.copy())  # reads it, and says what is wrong with its values
-                return picture
+                return picture, flat(picture.copy())  # Pillow's convert may change a palette
     # Pillow's readers, and libraries behind them, raise whatever odd bytes lead them to.
     except Exception as error:
         words = "is not a picture, or damaged, or huge. Another program may save it as PNG"

@@ -48,7 +48,7 @@ def crowd(judge: DigitJudge, drawn: Tensor, wanted: Tensor, real: Tensor) -> dic
         "recall": lambda x: precision_recall(x, real[: len(drawn)])[1],
     }
     found = {name: interval(each, features) for name, each in measures.items()}
-    return share(judge.head(features).argmax(1) == wanted) | found
+    return share(judge.logits(features).argmax(1) == wanted) | found
 
 
 def parts(data: Path | None, count: int = 300) -> Iterator[Part]:

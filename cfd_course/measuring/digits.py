@@ -24,7 +24,7 @@ def parts(data: Path | None, model: str = "digits", count: int = 2000) -> Iterat
     def judged(pictures: Tensor) -> tuple[Tensor, Tensor]:
         """Features [N, D] and answers [N]."""
         features = torch.cat([judge.features(row) for row in pictures.split(500)])
-        return features, judge.head(features).argmax(1)
+        return features, judge.logits(features).argmax(1)
 
     @cache
     def real() -> tuple[Tensor, Tensor, Tensor]:

@@ -53,7 +53,7 @@ def parts(data: Path | None, count: int = 40) -> Iterator[Part]:
         return {
             "method": method,
             "calls": calls,
-            **share(judge.head(features).argmax(1) == wanted),
+            **share(judge.logits(features).argmax(1) == wanted),
             "frechet_distance": interval(lambda x: frechet_distance(x, real), features),
             "processor_seconds_for_16": round(16 * seconds / count, 2),
         }

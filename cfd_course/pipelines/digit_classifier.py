@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..datasets.digits import digits
-from ..unet import GROUPS, ResidualBlock, time_embedding
+from ..unet import GROUPS, ResidualBlock, at_home, time_embedding
 from .digit_judge import descend
 from .drawing import build_schedule
 
@@ -38,13 +38,14 @@ class DigitClassifier(nn.Module):
 
     def forward(self, x_t: Tensor, t: int | Tensor) -> Tensor:
         """x_t [B, 1, 28, 28]; t a number or [B] -> the logit of each digit, [B, 10]"""
-        there = self.stem.weight.device
-        times = torch.as_tensor(t, device=there).expand(len(x_t))
+        if x_t.device != self.stem.weight.device:
+            return at_home(self, x_t, t)
+        times = torch.as_tensor(t, device=x_t.device).expand(len(x_t))
         embedding = self.embed(time_embedding(times, self.embed[0].in_features))
-        h = self.blocks[0](self.stem(F.pixel_unshuffle(x_t.to(there), 2)), embedding)
+        h = self.blocks[0](self.stem(F.pixel_unshuffle(x_t, 2)), embedding)
         for block in self.blocks[1:]:
             h = block(F.avg_pool2d(h, 2), embedding)  # 14x14, 7x7, 3x3
-        return self.head(h).to(x_t.device)
+        return self.head(h)
 
 
 def network(recipe: dict) -> DigitClassifier:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .. import expect
 from ..datasets.digits import digits
+from ..unet import at_home
 
 RECIPES = {"digit-judge": {"batch": 128, "learning_rate": 2e-3, "steps": 3_000}}
 
@@ -36,11 +37,15 @@ class DigitJudge(nn.Module):
     def features(self, pictures: Tensor) -> Tensor:
         """[B, 1, 28, 28] in [-1, 1] -> [B, feature_channels]"""
         expect.tensor("pictures", pictures, ("B", 1, 28, 28))
-        return self.body(pictures.to(self.head.weight.device)).mean(dim=(2, 3)).to(pictures.device)
+        return at_home(self.body, pictures).mean(dim=(2, 3))
+
+    def logits(self, features: Tensor) -> Tensor:
+        """[B, feature_channels] -> the logit of each digit, [B, 10]"""
+        return at_home(self.head, features)
 
     def forward(self, pictures: Tensor) -> Tensor:
         """[B, 1, 28, 28] -> the logit of each digit, [B, 10]"""
-        return self.head(self.features(pictures.to(self.head.weight.device))).to(pictures.device)
+        return self.logits(self.features(pictures))
 
 
 def network(recipe: dict) -> DigitJudge:

@@ -79,11 +79,12 @@ class Artist:
     ) -> Tensor:
         """One picture for each that is asked for, [B, *shape] in [-1, 1].
 
-        asked: captions or digits, in a list; a single caption may come alone. scale: see guide;
-        steps: of dpm_solver; seed: of the first picture, the next one has seed + 1; progress: see
-        Progress; told: what else the condition takes, such as an emoji's hand."""
+        asked: captions or digits, in a list; a single caption may come alone; or a tensor, and the
+        pictures come where that is. scale: see guide; steps: of dpm_solver; seed: of the first
+        picture, the next one has seed + 1; progress: see Progress; told: what else the condition
+        takes, such as an emoji's hand."""
         condition = self.condition([asked] if isinstance(asked, str) else asked, **told)
-        x_T = start_noise(len(condition), self.shape, seed)
+        x_T = start_noise(len(condition), self.shape, seed).to(condition.present.device)
         denoise = guide(self.network, condition, scale)
         drawn = last(iter(progress(dpm_solver(denoise, self.schedule, x_T, steps, self.clip))))
         return self.decode(drawn)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .. import expect
 from ..datasets.emoji import Emoji, emoji
-from ..unet import GROUPS
+from ..unet import GROUPS, at_home
 from .digit_judge import descend
 
 RECIPES = {
@@ -62,8 +62,7 @@ class Autoencoder(nn.Module):
         latents, [B, latent channels, H / factor, W / factor] each."""
         expect.tensor("pictures", pictures, ("B", 3, "H", "W"))
         expect.divisible("the height and width of pictures", pictures.shape[2:], self.factor)
-        there = self.spread.device
-        mean, log_variance = self.encoder(pictures.to(there)).to(pictures.device).chunk(2, dim=1)
+        mean, log_variance = at_home(self.encoder, pictures).chunk(2, dim=1)
         return mean, log_variance.clamp(-20, 10)
 
     def encode(self, pictures: Tensor) -> Tensor:
@@ -72,7 +71,7 @@ class Autoencoder(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """Scaled latents -> pictures [B, 3, H, W]"""
-        return self.decoder(z.to(self.spread.device) * self.spread).to(z.device)
+        return at_home(self.decoder, z * self.spread.to(z.device))
 
 
 def faces(split: str = "train") -> Emoji:

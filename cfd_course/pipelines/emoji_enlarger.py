@@ -109,4 +109,4 @@ class Enlarger:
         x_T = start_noise(len(low), tuple(plain.shape[1:]), seed)
         denoise = guide(self.network, condition, scale)
         sampler = dpm_solver(denoise, self.schedule, x_T, steps, possible)
-        return (plain + last(iter(progress(sampler))) / GAIN).clamp(-1, 1)
+        return (plain + last(iter(progress(sampler))) / GAIN).clamp(-1, 1).to(pictures)

@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from ..datasets.emoji import HANDS, SPLITS, TONE, TONES, emoji, names_of, plain
+from ..unet import at_home
 from ..words import meanings
 from .digit_judge import descend, halvings
 
@@ -37,12 +38,12 @@ class EmojiJudge(nn.Module):
 
     def features(self, pictures: Tensor) -> Tensor:
         """[B, 3, 32, 32] in [-1, 1] -> [B, feature_channels]"""
-        return self.body(pictures.to(self.sharpness.device)).to(pictures.device)
+        return at_home(self.body, pictures)
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """[B, 3, 32, 32] in [-1, 1] -> the logits of each name in names_of(), of each of HANDS and
         of each of TONES."""
-        features = self.features(pictures.to(self.sharpness.device))
+        features = self.features(pictures).to(self.sharpness.device)
         seen = F.normalize(self.of_pictures(features), dim=1)
         named = F.normalize(self.of_names(self.meanings), dim=1)
         found = (self.sharpness * seen @ named.T, self.hands(features), self.tones(features))
@@ -73,18 +74,17 @@ def train(
 ) -> Iterator[tuple[int, float, EmojiJudge]]:
     """An hour or two without a GPU, in one go. Pictures are moved, turned, tinted, blurred and
     made noisy, so that it judges what is drawn and not how cleanly."""
-    device = Accelerator().device
-    network.to(device)
+    network.to(Accelerator().device)
     parts = [emoji(split, 32) for split in SPLITS]
-    pictures = torch.cat([part.pictures for part in parts]).to(device)
+    pictures = torch.cat([part.pictures for part in parts])
     names, tones = labels([name for part in parts for name in part.names])
     known = (names, torch.cat([part.hands for part in parts]), tones)
 
     def loss() -> Tensor:
         rows = torch.randint(len(pictures), (recipe["batch"],))
-        logits = network(_disturbed(pictures[rows.to(device)] / 127.5 - 1))
-        wanted = [which[rows].to(device) for which in known]
-        return sum(map(F.cross_entropy, logits, wanted))
+        # On the CPU: not every accelerator knows how to turn a picture.
+        logits = network(_disturbed(pictures[rows] / 127.5 - 1))
+        return sum(map(F.cross_entropy, logits, [which[rows] for which in known]))
 
     return descend(network, recipe, steps, loss)
 
@@ -94,7 +94,7 @@ def _disturbed(x: Tensor) -> Tensor:
     three in ten of them blurred, and noisy, some more than others."""
 
     def spread(least: float, most: float) -> Tensor:
-        return least + (most - least) * torch.rand(len(x), 1, 1, 1, device=x.device)
+        return least + (most - least) * torch.rand(len(x), 1, 1, 1)
 
     angle, size = spread(-0.15, 0.15)[:, 0, 0], spread(0.85, 1.15)[:, 0, 0]
     turned = torch.cat([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], 1) * size
@@ -102,6 +102,6 @@ def _disturbed(x: Tensor) -> Tensor:
     where = torch.cat([turned.unflatten(1, (2, 2)), moved], 2)
     grid = F.affine_grid(where, list(x.shape), align_corners=False)
     x = F.grid_sample(x, grid, padding_mode="border", align_corners=False)
-    x = x + 0.1 * torch.randn(len(x), 3, 1, 1, device=x.device)
+    x = x + 0.1 * torch.randn(len(x), 3, 1, 1)
     x = torch.where(spread(0, 1) < 0.3, F.avg_pool2d(x, 3, 1, 1), x)
     return x + spread(0, 0.2) * torch.randn_like(x)

@@ -90,10 +90,10 @@ def digit_knobs(labels, scale: float | Tensor = 2.0, stride: float | Tensor = 0.
     """The condition "this digit, at this scale, for a step of this length", for each of the
     labels [B]; scale, stride: one number, or [B]. Strides that were not learned count as 0."""
     digit = digit_condition(labels).tokens
-    scale, stride = (torch.as_tensor(each).expand(len(digit)) for each in (scale, stride))
+    scale, stride = (torch.as_tensor(each).to(digit.device) for each in (scale, stride))
     stride = torch.where(stride < min(STRIDES), 0.0, stride)
-    knobs = [(1000 * each).round().long()[:, None] for each in (scale, stride)]
-    return Condition(tokens=torch.cat([digit, *knobs], dim=1))
+    knobs = [(1000 * each).round().long().expand(len(digit)) for each in (scale, stride)]
+    return Condition(tokens=torch.stack([digit[:, 0], *knobs], dim=1))
 
 
 def network(recipe: dict) -> nn.Module:
@@ -164,10 +164,10 @@ class FewSteps(Artist):
         """One picture for each digit that is asked for, [B, 1, 28, 28]. A network that is told the
         scale is called once a step; another twice, as guidance does."""
         condition = self.condition(asked)
+        x_1 = start_noise(len(condition), self.shape, seed).to(condition.present.device)
         if isinstance(self.network.token_encoder, Told):
             condition, scale = digit_knobs(condition.tokens[:, 0], scale, 1 / max(steps, 1)), 1.0
         velocity = guide(self.network, condition, scale)
-        x_1 = start_noise(len(condition), self.shape, seed)
         return last(iter(progress(euler(velocity, x_1, steps))))
 
 

@@ -19,7 +19,7 @@ from ..datasets.emoji import spell_out
 from ..expect import Time, checked
 from ..schedule import NoiseSchedule
 from ..training import noise_loss
-from ..unet import time_embedding, zeroed
+from ..unet import at_home, time_embedding, zeroed
 from ..words import NOISE, check_captions, meanings
 from .digit_judge import descend, halvings
 from .drawing import Artist, Progress, build_schedule
@@ -72,15 +72,13 @@ class Towers(nn.Module):
 
     def of_pictures(self, pictures: Tensor) -> Tensor:
         """[B, 3, 32, 32] in [-1, 1] -> z_i [B, WIDTH]"""
-        there = self.text_tower[0].weight.device
-        return F.normalize(self.picture_tower(pictures.to(there)), dim=1).to(pictures.device)
+        return F.normalize(at_home(self.picture_tower, pictures), dim=1)
 
     def of_texts(self, captions: Sequence[str], noise: float = 0.0) -> Tensor:
         """Captions -> z_t [B, WIDTH]. noise: over their meanings, in training."""
         check_captions(captions)
         meant = meanings([*map(spell_out, captions)])
-        heard = (meant + noise * torch.randn_like(meant)).to(self.text_tower[0].weight.device)
-        return F.normalize(self.text_tower(heard), dim=1).to(meant.device)
+        return F.normalize(at_home(self.text_tower, meant + noise * torch.randn_like(meant)), dim=1)
 
 
 class Prior(nn.Module):
@@ -165,7 +163,7 @@ def pipeline(network: nn.Module, recipe: dict):
         artist.clip, artist.decode = on_sphere, F.normalize
         return artist
     drawer = _shipped("emoji")
-    condition = lambda z: Condition(tokens=network(z))  # noqa: E731
+    condition = lambda z: Condition(tokens=at_home(network, z))  # noqa: E731
     return Decoder(drawer.network, drawer.schedule, condition, drawer.shape)
 
 
