@@ -32,7 +32,7 @@ SCHOOL = ["checks", "classroom", "grading", "report", "__main__"]
 ROOMS = METHOD + INSTRUMENTS + SCHOOL
 # What they hold today, rounded up, which may only shrink but for a new application. The aim: 2,000
 # and 750.
-CEILINGS = {"method": (METHOD, 4209), "instruments": (INSTRUMENTS, 1508)}
+CEILINGS = {"method": (METHOD, 4190), "instruments": (INSTRUMENTS, 1501)}
 
 
 def files_of(room: str) -> list[Path]:
