@@ -94,8 +94,8 @@ def _gradients(arguments, gradient):
             raise NotYet(NOT_RECORDED) from None
         seen["x_t is left as it came"] = torch.equal(x_t, kept) and not x_t.requires_grad
         seen["the sampler's no_grad() still holds afterwards"] = not recorded
-        records = isinstance(found, torch.Tensor) and found.requires_grad
-        seen["what came back records gradients itself"] = records
+        one = isinstance(found, torch.Tensor) and found.shape == x_t.shape  # a gradient at all
+        seen["what came back records gradients itself"] = one and found.requires_grad
     seen["the classifier's own gradients are left alone"] = all(
         each.grad is not None and bool((each.grad == 1).all()) for each in weights
     )
