@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from cfd_course import NoiseSchedule, Unet
+from cfd_course.checks import questions
 
 torch.set_num_threads(2)
 
@@ -54,6 +55,12 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def unhurried(monkeypatch):
+    """For tests of what checks say: a slow machine has as many questions to ask as a fast one."""
+    monkeypatch.setattr(questions, "SECONDS", 20 * questions.SECONDS)
 
 
 @pytest.fixture

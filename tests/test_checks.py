@@ -242,6 +242,7 @@ ALSO_WRONG = [
     ALSO_WRONG,
     ids=[f"{name}-{i}" for i, (name, *_) in enumerate(ALSO_WRONG)],
 )
+@pytest.mark.usefixtures("unhurried")
 def test_more_wrong_answers_are_told_what_is_wrong(name, answer, words, capsys):
     exercise = EXERCISES[f"lesson_{name}"]
     assert exercise(answer) is exercise.reference
@@ -774,6 +775,7 @@ ASKED = [
 @pytest.mark.parametrize(
     ("name", "answer", "words"), ASKED, ids=[f"{n}-{i}" for i, (n, *_) in enumerate(ASKED)]
 )
+@pytest.mark.usefixtures("unhurried")
 def test_questions_find_what_is_on_no_list(name, answer, words):
     exercise = EXERCISES[f"lesson_{name}"]
     names = list(inspect.signature(exercise.reference).parameters)
