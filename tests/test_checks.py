@@ -747,7 +747,7 @@ ASKED = [
     (
         "01.add_noise",
         lambda s, x, t, e: mix(s, x, t, torch.randn_like(x)),
-        "it draws random numbers of its own. Whatever noise is, the same comes back",
+        "it draws random numbers of its own. With another noise the same comes back",
     ),
     (
         "01.add_noise",

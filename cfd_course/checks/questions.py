@@ -442,7 +442,7 @@ def _about_arguments(names, cases) -> list[str]:
     heard = [name for name, facts in seen.items() if any(moved for _, _, moved in facts)]
     said = []
     if ignored:
-        said.append(f"Whatever {' or '.join(ignored)} is, the same comes back.")
+        said.append(f"With another {' or '.join(ignored)} the same comes back.")
     if heard and len(heard) < 3:
         said.append(f"It changes with {' and '.join(heard)} where it should not.")
     return said
