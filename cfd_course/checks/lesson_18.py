@@ -460,8 +460,9 @@ class TheirUnet(nn.Module):
             raise ValueError(
                 f"the U-Net got {len(sample)} pictures but tokens of shape {list(tokens.shape)}"
             )
-        mask = tokens.new_ones(tokens.shape[:2]) if encoder_attention_mask is None else None
-        mask = encoder_attention_mask.float() if mask is None else mask
+        mask = tokens.new_ones(tokens.shape[:2])
+        if encoder_attention_mask is not None:
+            mask = encoder_attention_mask.float()
         weights = torch.cos(1 + torch.arange(tokens.shape[1] * tokens.shape[2]).float())
         told = (tokens * mask[..., None]).flatten(1) @ weights.to(tokens)
         times = torch.as_tensor(timestep, device=sample.device).float().expand(len(sample)) / 10
